@@ -1,0 +1,1 @@
+//! Finds credentials for container registries in docker and containers configuration.

@@ -1,0 +1,1 @@
+//! Content-addressed blobs in an OCI image layout: ingest, follow, verify, publish.

@@ -1,0 +1,1 @@
+//! One layer stream to files below a directory descriptor.

@@ -1,0 +1,1 @@
+//! The SQLite database of a store: names, documents, layers, leases.

@@ -1,0 +1,1 @@
+//! Registry to store: resolve, plan, fetch and extract at once, commit.

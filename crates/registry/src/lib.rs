@@ -1,0 +1,1 @@
+//! The OCI distribution protocol: challenge, token, retry, range, redirect.

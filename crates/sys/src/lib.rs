@@ -1,0 +1,1 @@
+//! Directory-descriptor file operations, atomic publish, locks and sync for Linux.

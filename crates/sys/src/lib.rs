@@ -1,1 +1,42 @@
 //! Directory-descriptor file operations, atomic publish, locks and sync for Linux.
+//!
+//! Everything that unlade asks of the kernel beyond plain reading and writing is here, behind functions whose errors
+//! say what was tried and on which path:
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | `dir` | [`Dir`]: operations below a directory descriptor that cannot leave it |
+//! | `xattr` | extended attributes by descriptor |
+//! | `atomic` | [`write_atomic`], [`rename_no_replace`], [`exchange`]: what becomes visible, becomes visible whole |
+//! | `lock` | [`FileLock`]: advisory locks that die with their holder |
+//! | `remove` | [`remove_tree`]: deletes a tree, however deep and whatever its modes |
+//! | `sync` | [`sync_filesystem`], [`sync_directory`], [`boot_id`]: what has reached the disk, and since when |
+//! | `host` | [`free_space`], [`is_root`], [`create_private_dir`] |
+//!
+//! **Invariant:** this is the only crate of the workspace that may hold `unsafe` code, and a module that does opts in
+//! with a reason. No module does today: `rustix` covers all of it.
+//!
+//! **Invariant:** nothing here knows what an image, a layer or a blob is.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "unlade-sys needs Linux 5.6 or newer: openat2, renameat2 and flock as Linux has them have no equivalent elsewhere"
+);
+
+mod atomic;
+mod dir;
+mod error;
+mod host;
+mod lock;
+mod remove;
+mod sync;
+mod xattr;
+
+pub use atomic::{TEMPORARY_PREFIX, create_atomic, exchange, rename_no_replace, write_atomic, write_atomic_in};
+pub use dir::*;
+pub use error::{Error, Result};
+pub use host::{FreeSpace, create_dir, create_private_dir, free_space, is_network_filesystem, is_root};
+pub use lock::{FileLock, lock_holder};
+pub use remove::{remove_tree, remove_tree_at};
+pub use sync::{boot_id, sync_directory, sync_file, sync_filesystem};
+pub use xattr::*;

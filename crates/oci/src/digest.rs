@@ -132,15 +132,28 @@ impl FromStr for Digest {
         let algorithm = match name {
             "sha256" => Algorithm::Sha256,
             "sha512" => Algorithm::Sha512,
-            other => return Err(DigestError::UnknownAlgorithm { algorithm: other.to_owned() }),
+            other => {
+                return Err(DigestError::UnknownAlgorithm {
+                    algorithm: other.to_owned(),
+                });
+            }
         };
         if let Some((at, found)) = hex.char_indices().find(|(_, c)| !matches!(c, '0'..='9' | 'a'..='f')) {
-            return Err(DigestError::NotHex { position: name.len() + 1 + at, found });
+            return Err(DigestError::NotHex {
+                position: name.len() + 1 + at,
+                found,
+            });
         }
         if hex.len() != algorithm.hex_len() {
-            return Err(DigestError::WrongLength { algorithm, actual: hex.len() });
+            return Err(DigestError::WrongLength {
+                algorithm,
+                actual: hex.len(),
+            });
         }
-        Ok(Self { algorithm, hex: hex.into() })
+        Ok(Self {
+            algorithm,
+            hex: hex.into(),
+        })
     }
 }
 
@@ -152,7 +165,9 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -205,18 +220,22 @@ impl Hasher {
                 hex.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
             }
         }
-        Digest { algorithm, hex: hex.into() }
+        Digest {
+            algorithm,
+            hex: hex.into(),
+        }
     }
 }
 
 impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hasher").field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("Hasher")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
@@ -226,7 +245,11 @@ mod tests {
             Digest::sha256("").to_string(),
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
-        assert!(Digest::of(Algorithm::Sha512, "abc").to_string().starts_with("sha512:ddaf35a193617aba"));
+        assert!(
+            Digest::of(Algorithm::Sha512, "abc")
+                .to_string()
+                .starts_with("sha512:ddaf35a193617aba")
+        );
     }
 
     #[test]
@@ -242,9 +265,32 @@ mod tests {
         let hex = "a".repeat(64);
         let parse = |text: &str| text.parse::<Digest>().unwrap_err();
         assert_eq!(parse(&hex), DigestError::NoSeparator);
-        assert_eq!(parse(&format!("md5:{hex}")), DigestError::UnknownAlgorithm { algorithm: "md5".into() });
-        assert_eq!(parse("sha256:ab"), DigestError::WrongLength { algorithm: Algorithm::Sha256, actual: 2 });
-        assert_eq!(parse(&format!("sha256:A{hex}")), DigestError::NotHex { position: 7, found: 'A' });
-        assert_eq!(parse("sha256:../../etc/passwd"), DigestError::NotHex { position: 7, found: '.' });
+        assert_eq!(
+            parse(&format!("md5:{hex}")),
+            DigestError::UnknownAlgorithm {
+                algorithm: "md5".into()
+            }
+        );
+        assert_eq!(
+            parse("sha256:ab"),
+            DigestError::WrongLength {
+                algorithm: Algorithm::Sha256,
+                actual: 2
+            }
+        );
+        assert_eq!(
+            parse(&format!("sha256:A{hex}")),
+            DigestError::NotHex {
+                position: 7,
+                found: 'A'
+            }
+        );
+        assert_eq!(
+            parse("sha256:../../etc/passwd"),
+            DigestError::NotHex {
+                position: 7,
+                found: '.'
+            }
+        );
     }
 }

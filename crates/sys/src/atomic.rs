@@ -16,37 +16,58 @@ use crate::{Error, Result};
 /// and may be deleted.
 pub const TEMPORARY_PREFIX: &str = ".unlade-tmp-";
 
+/// Whether a write waits until the disk has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// Do not wait: the kernel writes in its own time. A crash of the process loses nothing; after a power loss a file
+    /// may be empty, or missing.
+    #[default]
+    Lazy,
+    /// Wait: content is synced before it gets its name, and the directory after.
+    Sync,
+}
+
 /// Writes a whole file, replacing the one that may be there, so that no reader ever sees a part of it.
 ///
 /// The bytes go to a temporary file in the same directory, which then takes the name. If anything fails, the temporary
-/// file is removed and what was at `path` is untouched. `mode` holds whatever the umask is. Nothing is synced: after a
-/// power loss the old file, the new one or an empty one may be there.
+/// file is removed and what was at `path` is untouched. `mode` holds whatever the umask is. Nothing is synced.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let (directory, _) = split(path)?;
-    write_atomic_in(directory, path, bytes, mode)
+    write_atomic_in(directory, path, bytes, mode, Durability::Lazy)
 }
 
 /// Does as [`write_atomic`] does, with the temporary file in `directory`, which must be on the filesystem of `path`.
 ///
-/// This is for directories in which other programs read and in which a left-over would be taken for content.
-pub fn write_atomic_in(directory: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let temporary = Temporary::with_content(directory, bytes, mode)?;
+/// This is for directories that other programs read, where a left-over would be taken for content.
+pub fn write_atomic_in(directory: &Path, path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> Result<()> {
+    let temporary = Temporary::with_content(directory, bytes, mode, durability)?;
     rustix::fs::rename(&temporary.path, path).map_err(Error::on("write", path))?;
     temporary.moved();
-    Ok(())
+    sync_name(path, durability)
 }
 
-/// Writes a whole file in one step unless something is at `path` already.
-///
-/// Returns false, and changes nothing, if there is. Everything else is as in [`write_atomic`].
-pub fn create_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
-    let (directory, _) = split(path)?;
-    let temporary = Temporary::with_content(directory, bytes, mode)?;
+/// Does as [`write_atomic_in`] does, unless something is at `path` already: then returns false and changes nothing.
+pub fn create_atomic_in(
+    directory: &Path,
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    durability: Durability,
+) -> Result<bool> {
+    let temporary = Temporary::with_content(directory, bytes, mode, durability)?;
     let created = rename_no_replace(&temporary.path, path)?;
     if created {
         temporary.moved();
+        sync_name(path, durability)?;
     }
     Ok(created)
+}
+
+fn sync_name(path: &Path, durability: Durability) -> Result<()> {
+    match durability {
+        Durability::Lazy => Ok(()),
+        Durability::Sync => crate::sync_directory(split(path)?.0),
+    }
 }
 
 /// Renames `from` to `to` unless something is at `to` already.
@@ -106,10 +127,13 @@ struct Temporary {
 }
 
 impl Temporary {
-    fn with_content(directory: &Path, bytes: &[u8], mode: u32) -> Result<Self> {
+    fn with_content(directory: &Path, bytes: &[u8], mode: u32, durability: Durability) -> Result<Self> {
         let (temporary, mut file) = Self::create(directory)?;
         file.write_all(bytes).map_err(Error::on("write", &temporary.path))?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(Error::on("set the mode of", &temporary.path))?;
+        if durability == Durability::Sync {
+            rustix::fs::fsync(&file).map_err(Error::on("sync", &temporary.path))?;
+        }
         Ok(temporary)
     }
 

@@ -32,7 +32,9 @@ mod remove;
 mod sync;
 mod xattr;
 
-pub use atomic::{TEMPORARY_PREFIX, create_atomic, exchange, rename_no_replace, write_atomic, write_atomic_in};
+pub use atomic::{
+    Durability, TEMPORARY_PREFIX, create_atomic_in, exchange, rename_no_replace, write_atomic, write_atomic_in,
+};
 pub use dir::*;
 pub use error::{Error, Result};
 pub use host::{FreeSpace, create_dir, create_private_dir, free_space, is_network_filesystem, is_root};

@@ -1,0 +1,274 @@
+//! A blob that is arriving: the one that appends to it, and the one door to `blobs/`.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use unlade_oci::Digest;
+use unlade_sys::{Durability, FileLock};
+
+use crate::follower::{FollowError, Follower, Phase, Shared, Watermark};
+use crate::store::BlobStore;
+use crate::{Error, Result};
+
+/// The mode of a published blob.
+///
+/// Its content will never change, so nobody gets the right to write, its owner included: a tool that opens it for
+/// writing by mistake is refused, while renaming and removing need rights on the directory only. That all may read it
+/// does no harm, since the root of the store is 0700, and is right once the owner decides to open the store up.
+pub(crate) const BLOB_MODE: u32 = 0o444;
+
+/// What [`BlobStore::begin`] found.
+#[derive(Debug)]
+pub enum Begin {
+    /// The blob is published already.
+    Present,
+    /// The caller holds the ingest, and is the only one to append to it.
+    Owned(Ingest),
+    /// Somebody else holds the ingest, in this process or in another. Try again later: by then the blob is published,
+    /// or the holder is gone and the ingest can be continued.
+    Busy,
+}
+
+/// A blob that is arriving, held by one holder at a time.
+///
+/// Dropping it keeps the bytes that have arrived for the next holder, releases the lock, and makes the followers of an
+/// ingest that was not complete fail.
+#[derive(Debug)]
+pub struct Ingest {
+    store: BlobStore,
+    digest: Digest,
+    size: u64,
+    resumed_at: u64,
+    lock: FileLock,
+    shared: Arc<Shared>,
+    /// What is to happen to the file when this is dropped.
+    file_state: FileState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileState {
+    /// It is in `ingest/`.
+    Partial,
+    /// It is in `blobs/`, or nowhere.
+    Gone,
+}
+
+impl Ingest {
+    /// Takes over the locked file, and continues where it ends.
+    pub(crate) fn resume(store: BlobStore, digest: Digest, size: u64, lock: FileLock) -> Result<Self> {
+        let mut length = lock.file().metadata().map_err(Error::io("look at", lock.path()))?.len();
+        if length > size {
+            tracing::debug!(%digest, length, size, "a partial blob is longer than the blob, starting again");
+            lock.file().set_len(0).map_err(Error::io("truncate", lock.path()))?;
+            length = 0;
+        }
+        let shared = Arc::new(Shared::new(length));
+        Ok(Self {
+            store,
+            digest,
+            size,
+            resumed_at: length,
+            lock,
+            shared,
+            file_state: FileState::Partial,
+        })
+    }
+
+    /// Returns the digest that the blob is to have.
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Returns the size that the blob is to have, in bytes.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns how many bytes are there, those of earlier runs included: the offset at which the next ones belong.
+    pub fn offset(&self) -> u64 {
+        self.shared.watermark()
+    }
+
+    /// Returns how many bytes were there when this holder took over.
+    ///
+    /// If the content turns out to be wrong and this is not 0, bytes of an earlier run may be at fault (a power loss
+    /// can leave any), and it is worth fetching the whole blob once more.
+    pub const fn resumed_at(&self) -> u64 {
+        self.resumed_at
+    }
+
+    /// Returns a handle that tells how many bytes have arrived, for showing progress.
+    pub fn progress(&self) -> Watermark {
+        Watermark::new(Arc::clone(&self.shared))
+    }
+
+    /// Returns a new reader of the whole blob, from its first byte.
+    pub fn follower(&self) -> Result<Follower> {
+        let file = File::open(self.path()).map_err(Error::io("open", self.path()))?;
+        Ok(Follower::new(file, Arc::clone(&self.shared)))
+    }
+
+    /// Appends bytes and lets the followers see them. Returns the new offset.
+    ///
+    /// If the bytes go beyond the size of the blob, the partial blob is removed and the followers fail: what sent them
+    /// did not send this blob. If the filesystem refuses, nothing was appended, and the call can be repeated.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<u64> {
+        self.check_not_failed()?;
+        let offset = self.offset();
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > self.size {
+            let error = Error::Oversize {
+                digest: self.digest.clone(),
+                size: self.size,
+                arrived: end,
+            };
+            self.fail(error.to_string());
+            self.remove_file()?;
+            return Err(error);
+        }
+        if let Err(source) = self.lock.file().write_all_at(bytes, offset) {
+            // The length of the file is what a later run takes for the watermark. (Even if this fails: whatever was
+            // written are the first bytes of those that belong here.)
+            if let Err(error) = self.lock.file().set_len(offset) {
+                tracing::debug!(digest = %self.digest, %error, "cannot cut off a partial write");
+            }
+            return Err(Error::Io {
+                operation: "write",
+                path: self.path().to_owned(),
+                source,
+            });
+        }
+        self.shared.advance_to(end);
+        Ok(end)
+    }
+
+    /// Declares that all bytes are there: followers see the end. May be called again.
+    ///
+    /// Fails with [`Error::Incomplete`], and changes nothing, if they are not.
+    pub fn complete(&mut self) -> Result<()> {
+        self.check_not_failed()?;
+        let arrived = self.offset();
+        if arrived != self.size {
+            return Err(Error::Incomplete {
+                digest: self.digest.clone(),
+                size: self.size,
+                arrived,
+            });
+        }
+        self.shared.end(Phase::Complete);
+        Ok(())
+    }
+
+    /// Declares that no more bytes will come: followers fail with this message. The bytes that arrived are kept.
+    ///
+    /// Does nothing if the ingest is complete or has failed before.
+    pub fn fail(&mut self, message: impl Into<String>) {
+        self.shared.end(Phase::Ended(FollowError::Failed {
+            message: message.into(),
+        }));
+    }
+
+    /// Gives the blob its name in `blobs/`, if it is what was asked for.
+    ///
+    /// `digest` and `size` are what the reader of the bytes has found, not what it was told. If they differ from those
+    /// of this ingest, what has arrived is removed, and the error is [`Error::Mismatch`]. If not all bytes have arrived,
+    /// they are kept, and the error is [`Error::Incomplete`].
+    ///
+    /// That the blob is published already does no harm. With [`Durability::Lazy`] nothing is synced: this is the place
+    /// where a power loss is traded for time, and [`Durability::Sync`] decides otherwise.
+    pub fn publish(mut self, digest: &Digest, size: u64) -> Result<()> {
+        if let Phase::Ended(FollowError::Failed { message }) = self.shared.phase() {
+            return Err(Error::Failed {
+                digest: self.digest.clone(),
+                message,
+            });
+        }
+        if (digest, size) != (&self.digest, self.size) {
+            self.remove_file()?;
+            return Err(Error::Mismatch {
+                expected: self.digest.clone(),
+                expected_size: self.size,
+                actual: digest.clone(),
+                actual_size: size,
+            });
+        }
+        self.complete()?;
+        let target = self.store.prepare_path(&self.digest)?;
+        let file = self.lock.file();
+        file.set_permissions(std::fs::Permissions::from_mode(BLOB_MODE))
+            .map_err(Error::io("set the mode of", self.path()))?;
+        if self.store.durability() == Durability::Sync {
+            file.sync_all().map_err(Error::io("sync", self.path()))?;
+        }
+        std::fs::rename(self.path(), &target).map_err(Error::io("publish a blob as", &target))?;
+        self.file_state = FileState::Gone;
+        if self.store.durability() == Durability::Sync
+            && let Some(directory) = target.parent()
+        {
+            unlade_sys::sync_directory(directory)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what has arrived.
+    pub fn discard(mut self) -> Result<()> {
+        self.remove_file()
+    }
+
+    fn check_not_failed(&self) -> Result<()> {
+        match self.shared.phase() {
+            Phase::Ended(error) => {
+                let message = match error {
+                    FollowError::Failed { message } => message,
+                    other => other.to_string(),
+                };
+                Err(Error::Failed {
+                    digest: self.digest.clone(),
+                    message,
+                })
+            }
+            Phase::Receiving | Phase::Complete => Ok(()),
+        }
+    }
+
+    /// Removes the file in `ingest/`. The lock on it is held, so nobody else removes or renames it.
+    fn remove_file(&mut self) -> Result<()> {
+        if self.file_state == FileState::Partial {
+            self.file_state = FileState::Gone;
+            remove_if_there(self.path())?;
+        }
+        Ok(())
+    }
+
+    fn path(&self) -> &Path {
+        self.lock.path()
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        self.shared.end(Phase::Ended(FollowError::Abandoned));
+        // An empty file is nothing that could be continued.
+        if self.offset() == 0
+            && let Err(error) = self.remove_file()
+        {
+            tracing::debug!(digest = %self.digest, %error, "an empty partial blob stays");
+        }
+    }
+}
+
+/// Removes a file; returns false if there was none.
+pub(crate) fn remove_if_there(path: &Path) -> Result<bool> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::Io {
+            operation: "remove",
+            path: PathBuf::from(path),
+            source,
+        }),
+    }
+}

@@ -1,0 +1,181 @@
+//! The files that make a directory an OCI image layout (image-spec, `image-layout.md`), and their upkeep.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+use unlade_sys::{Durability, TEMPORARY_PREFIX};
+
+use crate::ingest::remove_if_there;
+use crate::{Error, Result};
+
+pub(crate) const LAYOUT_FILE: &str = "oci-layout";
+pub(crate) const INDEX_FILE: &str = "index.json";
+pub(crate) const BLOBS: &str = "blobs";
+pub(crate) const INGEST: &str = "ingest";
+
+/// The mode of the documents of the layout: readers need them, and only the owner replaces them.
+const DOCUMENT_MODE: u32 = 0o644;
+/// The mode of directories with content for readers; the root above them is 0700.
+pub(crate) const PUBLIC_DIR_MODE: u32 = 0o755;
+/// The mode of `ingest/`, whose content concerns nobody else.
+const PRIVATE_DIR_MODE: u32 = 0o700;
+
+const LAYOUT_JSON: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const EMPTY_INDEX: &[u8] =
+    br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+
+/// What may be in the root of a store before it is a layout: everything that a store consists of, since creation may
+/// have been interrupted, and what a fresh filesystem brings.
+const STORE_NAMES: &[&str] = &[INDEX_FILE, BLOBS, INGEST, "layers", "staging", "locks", "lost+found"];
+const STORE_PREFIXES: &[&str] = &["metadata.db", TEMPORARY_PREFIX];
+
+/// A temporary file that has not been touched for so long belongs to a writer that was killed: what is written through
+/// one are small documents, in one go.
+const TEMPORARY_MAX_AGE: Duration = Duration::from_hours(1);
+
+#[derive(Deserialize)]
+struct LayoutDocument {
+    #[serde(rename = "imageLayoutVersion")]
+    version: String,
+}
+
+/// Checks that the directory is a layout or may become one, and makes whatever is missing of it.
+pub(crate) fn prepare(root: &Path, durability: Durability) -> Result<()> {
+    let known = is_layout(root)?;
+    if !known {
+        check_only_ours(root)?;
+    }
+    let ingest = root.join(INGEST);
+    unlade_sys::create_dir(&root.join(BLOBS), PUBLIC_DIR_MODE)?;
+    unlade_sys::create_dir(&root.join(BLOBS).join("sha256"), PUBLIC_DIR_MODE)?;
+    unlade_sys::create_dir(&ingest, PRIVATE_DIR_MODE)?;
+    let index = root.join(INDEX_FILE);
+    if is_lost(&index)? {
+        unlade_sys::write_atomic_in(&ingest, &index, EMPTY_INDEX, DOCUMENT_MODE, durability)?;
+    } else if !index.exists() {
+        // Another process may be a step ahead, and its index must not be replaced by an empty one.
+        unlade_sys::create_atomic_in(&ingest, &index, EMPTY_INDEX, DOCUMENT_MODE, durability)?;
+    }
+    // Last, since it says that the rest is there.
+    if !known {
+        let layout = root.join(LAYOUT_FILE);
+        unlade_sys::write_atomic_in(&ingest, &layout, LAYOUT_JSON, DOCUMENT_MODE, durability)?;
+    }
+    sweep_temporaries(&ingest);
+    Ok(())
+}
+
+/// Replaces `index.json`, if the bytes are an image index.
+pub(crate) fn write_index(root: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
+    #[derive(Deserialize)]
+    struct IndexDocument {
+        #[serde(rename = "schemaVersion")]
+        schema_version: u64,
+        #[serde(rename = "manifests")]
+        _manifests: Vec<serde::de::IgnoredAny>,
+    }
+    let check = || -> Result<(), serde_json::Error> {
+        let document: IndexDocument = serde_json::from_slice(bytes)?;
+        if document.schema_version == 2 {
+            Ok(())
+        } else {
+            Err(serde::de::Error::custom(format_args!(
+                "schemaVersion is {}, not 2",
+                document.schema_version
+            )))
+        }
+    };
+    check().map_err(|source| Error::InvalidIndex { source })?;
+    Ok(unlade_sys::write_atomic_in(
+        &root.join(INGEST),
+        &root.join(INDEX_FILE),
+        bytes,
+        DOCUMENT_MODE,
+        durability,
+    )?)
+}
+
+/// Says whether the directory says that it is a layout; fails if it says so in a way that is not understood.
+fn is_layout(root: &Path) -> Result<bool> {
+    let path = root.join(LAYOUT_FILE);
+    if is_lost(&path)? {
+        return Ok(false);
+    }
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(Error::io("read", &path)(error)),
+    };
+    let wrong = |reason: String| Error::NotALayout {
+        path: root.to_owned(),
+        reason,
+    };
+    let document: LayoutDocument =
+        serde_json::from_slice(&bytes).map_err(|error| wrong(format!("{LAYOUT_FILE} cannot be read ({error})")))?;
+    if document.version == "1" || document.version.starts_with("1.") {
+        Ok(true)
+    } else {
+        Err(wrong(format!(
+            "{LAYOUT_FILE} has the version {:?}, and 1.0.0 is what is understood",
+            document.version
+        )))
+    }
+}
+
+/// Says whether a document was lost in a crash of the machine: the file is there, but empty.
+///
+/// The documents are not synced by default, so this happens; both can be made again.
+fn is_lost(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_file() && metadata.len() == 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("look at", path)(error)),
+    }
+}
+
+fn check_only_ours(root: &Path) -> Result<()> {
+    for entry in fs::read_dir(root).map_err(Error::io("read", root))? {
+        let name = entry.map_err(Error::io("read", root))?.file_name();
+        if !is_ours(&name) {
+            return Err(Error::NotALayout {
+                path: root.to_owned(),
+                reason: format!("it has no {LAYOUT_FILE}, but it has {}", name.display()),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn is_ours(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| {
+        name == LAYOUT_FILE
+            || STORE_NAMES.contains(&name)
+            || STORE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    })
+}
+
+/// Removes what killed writers left. That it cannot be done (the store may be read-only) is no reason to fail.
+fn sweep_temporaries(ingest: &Path) {
+    let Ok(entries) = fs::read_dir(ingest) else { return };
+    let now = SystemTime::now();
+    for entry in entries.flatten() {
+        let is_temporary = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(TEMPORARY_PREFIX));
+        let is_old = || {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            modified.is_ok_and(|time| now.duration_since(time).is_ok_and(|age| age > TEMPORARY_MAX_AGE))
+        };
+        if is_temporary
+            && is_old()
+            && let Err(error) = remove_if_there(&entry.path())
+        {
+            tracing::debug!(%error, "a temporary file stays");
+        }
+    }
+}

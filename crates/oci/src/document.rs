@@ -106,6 +106,10 @@ pub struct Manifest {
 }
 
 /// What a registry answers when asked for a manifest.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each request, and it is taken apart at once"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// An index: one of its entries has to be chosen.

@@ -20,6 +20,10 @@ pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 /// Reads a set that Go wrote as an object of empty objects, in the order of its names.
+#[expect(
+    clippy::zero_sized_map_values,
+    reason = "the document has a map, whatever its values are"
+)]
 pub(crate) fn go_set<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let set = Option::<BTreeMap<String, IgnoredAny>>::deserialize(deserializer)?.unwrap_or_default();
     Ok(set.into_keys().collect())

@@ -1,1 +1,54 @@
-fn main() {}
+//! Chores of the workspace, run as `cargo xtask NAME`: tests, checks, demonstration, fixtures, migrations.
+//!
+//! Each command is a module; this file only names them.
+
+#![expect(clippy::print_stdout, reason = "these commands talk to the person who runs them")]
+
+mod test;
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Chores of the unlade workspace",
+    disable_version_flag = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what the tests need, run every tier, name what this machine cannot run
+    Test(test::Args),
+    /// Check the rules that no compiler or lint checks: crate edges, file heads, manifests, pages
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the manifest has no directory above it")?;
+    match &cli.command {
+        Command::Test(args) => test::run(root, args),
+        Command::Tidy => tidy::run(root),
+    }
+}

@@ -1,1 +1,26 @@
 //! Fakes and builders for tests: a registry with faults, images, layers, tree snapshots.
+//!
+//! Everything here is deterministic, needs no network beyond loopback, and fails the test that uses it by
+//! panicking with the path or digest it was about. It is a dev-dependency and nothing that unlade ships sees it.
+//!
+//! - [`LayerBuilder`], [`ImageBuilder`], [`IndexBuilder`]: content, from one tar entry to a nested index.
+//! - [`write_layout`]: the same content as an OCI image layout on disk.
+//! - [`FakeRegistry`]: serves content over HTTP, misbehaves as told by [`Fault`] and [`TokenAuth`], records requests.
+//! - [`TreeSnapshot`]: a directory tree as comparable data.
+//! - [`fixtures`]: the images that the end-to-end tests and `cargo xtask fixtures` share.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a test fake fails its test by panicking, everywhere"
+)]
+
+mod image;
+mod json;
+mod layer;
+mod layout;
+mod registry;
+
+pub use image::{Artifact, Image, ImageBuilder, Index, IndexBuilder, StoredManifest};
+pub use layer::{Entry, Layer, LayerBuilder};
+pub use layout::write_layout;
+pub use registry::{FakeRegistry, Fault, Gate, Recorded, TokenAuth, TokenFields};
+pub use unlade_oci::Compression;

@@ -140,6 +140,8 @@ impl LayerBuilder {
     }
 
     /// Adds a sparse file in the old GNU form: `pieces` of data at offsets, holes between and behind.
+    ///
+    /// The format stores whole blocks: every piece but the last is a multiple of 512 bytes long.
     #[must_use]
     pub fn gnu_sparse(mut self, path: impl AsRef<[u8]>, real_size: u64, pieces: &[(u64, &[u8])]) -> Self {
         entry::write_gnu_sparse(&mut self.archive, path.as_ref(), real_size, pieces);

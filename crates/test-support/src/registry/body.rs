@@ -87,6 +87,14 @@ impl Shape {
             sent: 0,
         }
     }
+
+    /// Cuts the connection at `position`, after all else that happens there.
+    ///
+    /// A body that is shorter than its `Content-Length` ends so: hyper would throw away its last bytes otherwise.
+    pub(super) fn cut_at(&mut self, position: u64) {
+        self.stops.insert(0, (position, Stop::Cut));
+        self.stops.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    }
 }
 
 impl Transfer {

@@ -1,0 +1,445 @@
+//! Opening, and transactions that wait their turn.
+//!
+//! # Connections
+//! A [`Database`] has one connection from the start. It does all the writing, so that threads of one process queue on
+//! a mutex, which is fair, and not on SQLite's lock, which is polled. A read takes it when it is free; only when it is
+//! not is a pool of reading connections made. A command that looks one thing up and ends so never starts a thread.
+//!
+//! # Locking
+//! The journal is a write-ahead log: readers never wait for the writer, nor it for them. Every write begins
+//! `IMMEDIATE`, so it never has to turn a read lock into a write lock, which SQLite refuses at once when two try.
+//! What remains is waiting for another process, and that is tried for [`PATIENCE`].
+//!
+//! # Durability
+//! `synchronous = NORMAL`: a commit is not flushed. After a power failure the database is whole, but may lack the last
+//! commits; what the lost rows named is then unknown to the store and fetched again.
+//!
+//! # Reading only
+//! Where the file or its directory cannot be written, reads work and writes end in [`Error::ReadOnly`].
+
+use std::ffi::OsString;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use r2d2::{ManageConnection as _, NopErrorHandler, Pool, PooledConnection};
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::error::{Error, Failure, Result, is_busy};
+use crate::migrations;
+
+/// How long a call waits for other processes before it gives up with [`Error::Locked`].
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The pause between tries where SQLite itself does not wait.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How many reading connections a process has at most, besides the first one.
+const READERS: u32 = 8;
+
+/// How long a read waits for a connection of the pool.
+const POOL_WAIT: Duration = Duration::from_secs(30);
+
+/// How many prepared statements a connection keeps: more than there are in this crate.
+const STATEMENTS: usize = 96;
+
+/// The database of a store. Clones share the connections.
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    mode: Mode,
+    first: Mutex<Connection>,
+    readers: OnceLock<Pool<SqliteConnectionManager>>,
+}
+
+/// How the file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// For reading and writing; made if it is not there.
+    Write,
+    /// For reading, beside other processes.
+    Read,
+    /// For reading where not even a lock can be taken: nobody may change the file meanwhile.
+    Immutable,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("path", &self.inner.path)
+            .field("mode", &self.inner.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Opens the database at `path`, makes it if there is none, and brings an older schema forward.
+    ///
+    /// Nothing is written when the schema is current. Where the file is there but cannot be written, it is opened for
+    /// reading only ([`Database::is_read_only`]). A relative `path` is made absolute.
+    ///
+    /// Fails with [`Error::Newer`], [`Error::Foreign`] or [`Error::Damaged`] and leaves the file as it is if it is not
+    /// a database that this version of the crate can use.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = absolute(path.as_ref())?;
+        patiently("open it", || match Self::open_in(&path, Mode::Write) {
+            Err(error) if cannot_write(&error) && path.is_file() => {
+                // The first failure tells more, unless reading works or finds something worse.
+                Self::open_reading(&path).map_err(|second| if cannot_write(&second) { error } else { second })
+            }
+            outcome => outcome,
+        })
+    }
+
+    /// Opens the database at `path` for reading only; never makes or changes it.
+    ///
+    /// In a directory that cannot be written, by a process that leaves no log behind, this still works.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
+        let path = absolute(path.as_ref())?;
+        if !path.is_file() {
+            return Err(Error::Missing { path });
+        }
+        patiently("open it", || Self::open_reading(&path))
+    }
+
+    /// Returns the file's absolute path.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Returns whether the database can only be read.
+    pub fn is_read_only(&self) -> bool {
+        self.inner.mode != Mode::Write
+    }
+
+    /// Checks the whole file and every reference in it; returns one line for each fault, so nothing if it is sound.
+    ///
+    /// Reads all of the database: for a command that verifies, not for every start.
+    pub fn check(&self) -> Result<Vec<String>> {
+        self.read("check it", |transaction| {
+            let mut faults = Vec::new();
+            let mut statement = transaction.prepare("PRAGMA integrity_check")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let line: String = row.get(0)?;
+                if line != "ok" {
+                    faults.push(line);
+                }
+            }
+            let mut statement = transaction.prepare("PRAGMA foreign_key_check")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let (table, parent): (String, String) = (row.get(0)?, row.get(2)?);
+                faults.push(format!(
+                    "a row of {table} refers to a row of {parent} that is not there"
+                ));
+            }
+            Ok(faults)
+        })
+    }
+
+    fn open_reading(path: &Path) -> Result<Self> {
+        match Self::open_in(path, Mode::Read) {
+            // The log's index cannot be made here. Without a log, the file alone is the whole database.
+            Err(error) if cannot_write(&error) && !has_log(path) => Self::open_in(path, Mode::Immutable),
+            outcome => outcome,
+        }
+    }
+
+    fn open_in(path: &Path, mode: Mode) -> Result<Self> {
+        let manager = manager(path, mode);
+        let mut connection = manager.connect().map_err(|error| opening(path, error))?;
+        // Reading the header is what finds out whether this is a database, and whether it can be locked.
+        let found = migrations::user_version(&connection).map_err(|error| opening(path, error))?;
+        let supported = migrations::latest_version();
+        if found > supported {
+            leave_as_is(&connection);
+            return Err(Error::Newer {
+                path: path.to_owned(),
+                found,
+                supported,
+            });
+        }
+        let tables: i64;
+        let ours = {
+            let read = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+            tables = read("SELECT count(*) FROM sqlite_schema").map_err(|error| opening(path, error))?;
+            read("PRAGMA application_id").map_err(|error| opening(path, error))? == migrations::APPLICATION_ID
+        };
+        let fresh = found == 0 && tables == 0;
+        if !ours && !fresh {
+            leave_as_is(&connection);
+            return Err(Error::Foreign { path: path.to_owned() });
+        }
+        let unwritable = mode != Mode::Write || connection.is_readonly("main").map_err(|error| opening(path, error))?;
+        if found < supported {
+            if unwritable {
+                return Err(Error::Older {
+                    path: path.to_owned(),
+                    found,
+                    supported,
+                });
+            }
+            if fresh {
+                use_log(&connection, path)?;
+            }
+            migrations::apply(&mut connection, path, found)?;
+        } else if unwritable && mode == Mode::Write {
+            return Err(Error::ReadOnly {
+                path: path.to_owned(),
+                operation: "open it for writing",
+            });
+        }
+        let inner = Inner {
+            path: path.to_owned(),
+            mode,
+            first: Mutex::new(connection),
+            readers: OnceLock::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Runs `body` in one reading transaction: all it sees is of one moment.
+    pub(crate) fn read<T>(
+        &self,
+        operation: &'static str,
+        body: impl Fn(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T> {
+        let started = Instant::now();
+        let mut connection = self.reader()?;
+        loop {
+            let outcome = transaction(&mut connection, TransactionBehavior::Deferred, &body);
+            match outcome {
+                Err(Failure::Sql(error)) if is_busy(&error) && started.elapsed() < PATIENCE => {
+                    std::thread::sleep(PAUSE);
+                }
+                outcome => return outcome.map_err(|failure| failure.at(self.path(), operation, started.elapsed())),
+            }
+        }
+    }
+
+    /// Runs `body` in one writing transaction, which is undone if it fails.
+    pub(crate) fn write<T>(
+        &self,
+        operation: &'static str,
+        body: impl Fn(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T> {
+        if self.is_read_only() {
+            return Err(Error::ReadOnly {
+                path: self.path().to_owned(),
+                operation,
+            });
+        }
+        let started = Instant::now();
+        let mut connection = self.first();
+        loop {
+            let outcome = transaction(&mut connection, TransactionBehavior::Immediate, &body);
+            match outcome {
+                Err(Failure::Sql(error)) if is_busy(&error) && started.elapsed() < PATIENCE => {
+                    std::thread::sleep(PAUSE);
+                }
+                outcome => return outcome.map_err(|failure| failure.at(self.path(), operation, started.elapsed())),
+            }
+        }
+    }
+
+    /// Returns `root` as it is kept: relative to the database's directory when below it, so that a store can move.
+    pub(crate) fn root_bytes(&self, root: &Path) -> Result<Vec<u8>> {
+        let root = absolute(root)?;
+        let below = self
+            .inner
+            .path
+            .parent()
+            .and_then(|directory| root.strip_prefix(directory).ok());
+        Ok(below.unwrap_or(&root).as_os_str().as_bytes().to_vec())
+    }
+
+    /// Returns the absolute path of a root that was kept.
+    pub(crate) fn root_path(&self, bytes: Vec<u8>) -> PathBuf {
+        let kept = PathBuf::from(OsString::from_vec(bytes));
+        self.inner
+            .path
+            .parent()
+            .map_or_else(|| kept.clone(), |directory| directory.join(&kept))
+    }
+
+    fn first(&self) -> MutexGuard<'_, Connection> {
+        // A panic in a body has undone its transaction by unwinding, so the connection is good.
+        self.inner.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reader(&self) -> Result<Reader<'_>> {
+        match self.inner.first.try_lock() {
+            Ok(first) => return Ok(Reader::First(first)),
+            Err(TryLockError::Poisoned(poisoned)) => return Ok(Reader::First(poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let pool = self.inner.readers.get_or_init(|| {
+            Pool::builder()
+                .max_size(READERS)
+                .min_idle(Some(0))
+                .test_on_check_out(false)
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .connection_timeout(POOL_WAIT)
+                .error_handler(Box::new(NopErrorHandler))
+                .build_unchecked(manager(self.path(), self.inner.mode))
+        });
+        let pooled = pool.get().map_err(|source| Error::Connections {
+            path: self.path().to_owned(),
+            source,
+        })?;
+        Ok(Reader::Pooled(pooled))
+    }
+}
+
+/// A connection for a read.
+enum Reader<'a> {
+    First(MutexGuard<'a, Connection>),
+    Pooled(PooledConnection<SqliteConnectionManager>),
+}
+
+impl Deref for Reader<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        match self {
+            Self::First(connection) => connection,
+            Self::Pooled(connection) => connection,
+        }
+    }
+}
+
+impl DerefMut for Reader<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        match self {
+            Self::First(connection) => connection,
+            Self::Pooled(connection) => connection,
+        }
+    }
+}
+
+fn transaction<T>(
+    connection: &mut Connection,
+    behavior: TransactionBehavior,
+    body: impl Fn(&Transaction<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let transaction = connection.transaction_with_behavior(behavior)?;
+    let value = body(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+/// Tries again while others are in the way.
+fn patiently<T>(operation: &'static str, attempt: impl Fn() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        match attempt() {
+            Err(Error::Locked { path, source, .. }) => {
+                let waited = started.elapsed();
+                if waited >= PATIENCE {
+                    return Err(Error::Locked {
+                        path,
+                        operation,
+                        waited,
+                        source,
+                    });
+                }
+                std::thread::sleep(PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn manager(path: &Path, mode: Mode) -> SqliteConnectionManager {
+    let flags = match mode {
+        Mode::Write => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+        Mode::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Mode::Immutable => OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
+    };
+    let manager = match mode {
+        Mode::Immutable => SqliteConnectionManager::file(immutable_uri(path)),
+        Mode::Write | Mode::Read => SqliteConnectionManager::file(path),
+    };
+    manager
+        .with_flags(flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .with_init(|connection| {
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            connection.busy_timeout(PATIENCE)?;
+            connection
+                .execute_batch("PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL; PRAGMA trusted_schema = OFF;")
+        })
+}
+
+/// Switches a new file to a write-ahead log. On a filesystem without shared memory SQLite keeps its journal.
+fn use_log(connection: &Connection, path: &Path) -> Result<()> {
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(|error| Error::sqlite(path, "set its journal", PATIENCE, error))?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        tracing::warn!(path = %path.display(), mode, "the filesystem bears no write-ahead log, another journal is used");
+    }
+    Ok(())
+}
+
+/// Keeps SQLite from tidying up the log as the connection closes: the file is not ours to change.
+fn leave_as_is(connection: &Connection) {
+    if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+        tracing::debug!(%error, "could not switch the checkpoint at close off");
+    }
+}
+
+fn opening(path: &Path, error: rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Error::Open {
+            path: path.to_owned(),
+            source: error,
+        },
+        _ => Error::sqlite(path, "read its header", PATIENCE, error),
+    }
+}
+
+/// Returns whether `error` may come from a file or directory that can be read but not written.
+fn cannot_write(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Open { .. } | Error::ReadOnly { .. } | Error::Storage { .. }
+    )
+}
+
+/// Returns whether a log with something in it lies beside the database.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+fn immutable_uri(path: &Path) -> PathBuf {
+    let mut uri = b"file:".to_vec();
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'%' | b'?' | b'#' => uri.extend(format!("%{byte:02x}").bytes()),
+            _ => uri.push(byte),
+        }
+    }
+    uri.extend(b"?immutable=1");
+    PathBuf::from(OsString::from_vec(uri))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|source| Error::Io {
+        operation: "make absolute the path",
+        path: path.to_owned(),
+        source,
+    })
+}

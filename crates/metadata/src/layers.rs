@@ -1,0 +1,266 @@
+//! Rows of layers, of the blobs they come as, and of their directories.
+
+use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
+use unlade_oci::Digest;
+
+use crate::error::{Failure, Result};
+use crate::records::{
+    LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerForm, LayerPlace, LayerRecord, LayerState, StoredDirectory,
+};
+use crate::{Database, blobs, columns};
+
+impl Database {
+    /// Records one finished layer in one transaction: call it once blob and directory are at their final paths.
+    ///
+    /// Anything recorded before under the same keys is replaced.
+    pub fn record_layer(&self, commit: &LayerCommit) -> Result<()> {
+        let root = commit
+            .directory
+            .as_ref()
+            .map(|directory| self.root_bytes(&directory.place.root))
+            .transpose()?;
+        self.write("record a layer", |transaction| {
+            insert_layer(transaction, &commit.layer)?;
+            insert_source(transaction, &commit.source)?;
+            if let Some(blob) = &commit.blob {
+                blobs::insert(transaction, blob)?;
+            }
+            if let (Some(directory), Some(root)) = (&commit.directory, &root) {
+                insert_directory(transaction, directory, root)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Records a directory of a layer that is recorded; returns its row.
+    pub fn record_layer_directory(&self, directory: &LayerDirectoryRecord) -> Result<i64> {
+        let root = self.root_bytes(&directory.place.root)?;
+        self.write("record a layer directory", |transaction| {
+            insert_directory(transaction, directory, &root)
+        })
+    }
+
+    /// Returns the record of a layer.
+    pub fn layer(&self, diff_id: &Digest) -> Result<Option<LayerRecord>> {
+        self.read("look a layer up", |transaction| get_layer(transaction, diff_id))
+    }
+
+    /// Returns what the blob `digest` holds, as far as it was ever read; more than one only with digest algorithms
+    /// mixed.
+    pub fn layers_of_blob(&self, digest: &Digest) -> Result<Vec<LayerBlobRecord>> {
+        self.read("look a blob's layers up", |transaction| {
+            let mut statement =
+                transaction.prepare_cached("SELECT * FROM layer_blobs WHERE blob_digest = ?1 ORDER BY diff_id")?;
+            let mut rows = statement.query([digest.to_string()])?;
+            let mut sources = Vec::new();
+            while let Some(row) = rows.next()? {
+                sources.push(source_from_row(row)?);
+            }
+            Ok(sources)
+        })
+    }
+
+    /// Returns what is known of each of `layers`, given as blob digest and diff ID, in their order.
+    ///
+    /// Directories are looked up at `place`; without one, none is reported.
+    pub fn layer_states(&self, layers: &[(Digest, Digest)], place: Option<&LayerPlace>) -> Result<Vec<LayerState>> {
+        let root = place.map(|place| self.root_bytes(&place.root)).transpose()?;
+        self.read("look layers up", |transaction| {
+            let state = |(blob, diff_id): &(Digest, Digest)| {
+                let directory = match (place, &root) {
+                    (Some(place), Some(root)) => get_directory(self, transaction, diff_id, None, root, place.form)?,
+                    _ => None,
+                };
+                Ok(LayerState {
+                    layer: get_layer(transaction, diff_id)?,
+                    directory,
+                    blob: blobs::get(transaction, blob)?,
+                })
+            };
+            layers.iter().map(state).collect()
+        })
+    }
+
+    /// Returns the directory of a layer at `place`: of the layer alone, or of the stack `chain_id`.
+    pub fn layer_directory(
+        &self,
+        diff_id: &Digest,
+        chain_id: Option<&Digest>,
+        place: &LayerPlace,
+    ) -> Result<Option<StoredDirectory>> {
+        let root = self.root_bytes(&place.root)?;
+        self.read("look a layer directory up", |transaction| {
+            get_directory(self, transaction, diff_id, chain_id, &root, place.form)
+        })
+    }
+
+    /// Returns all recorded layer directories, oldest first, with their rows.
+    pub fn layer_directories(&self) -> Result<Vec<(i64, LayerDirectoryRecord)>> {
+        self.read("list the layer directories", |transaction| {
+            let mut statement = transaction.prepare_cached("SELECT * FROM layer_directories ORDER BY id")?;
+            let mut rows = statement.query([])?;
+            let mut directories = Vec::new();
+            while let Some(row) = rows.next()? {
+                directories.push((row.get("id")?, directory_from_row(self, row)?));
+            }
+            Ok(directories)
+        })
+    }
+
+    /// Forgets a layer directory; returns whether it was recorded. The directory itself is for the caller to remove.
+    pub fn forget_layer_directory(&self, id: i64) -> Result<bool> {
+        self.write("forget a layer directory", |transaction| {
+            let mut statement = transaction.prepare_cached("DELETE FROM layer_directories WHERE id = ?1")?;
+            Ok(statement.execute([id])? > 0)
+        })
+    }
+}
+
+fn insert_layer(transaction: &Transaction<'_>, layer: &LayerRecord) -> Result<(), Failure> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO layers (diff_id, raw_size, entries, is_empty, summary, created_at)
+         VALUES (:diff_id, :raw_size, :entries, :is_empty, :summary, :now)
+         ON CONFLICT (diff_id) DO UPDATE SET raw_size = excluded.raw_size, entries = excluded.entries,
+             is_empty = excluded.is_empty, summary = excluded.summary",
+    )?;
+    statement.execute(named_params! {
+        ":diff_id": layer.diff_id.to_string(),
+        ":raw_size": columns::integer(layer.raw_size),
+        ":entries": columns::integer(layer.entries),
+        ":is_empty": layer.is_empty,
+        ":summary": layer.summary.to_string(),
+        ":now": columns::now(),
+    })?;
+    Ok(())
+}
+
+fn insert_source(transaction: &Transaction<'_>, source: &LayerBlobRecord) -> Result<(), Failure> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO layer_blobs (blob_digest, diff_id, compression, media_type, size)
+         VALUES (:blob, :diff_id, :compression, :media_type, :size)
+         ON CONFLICT (blob_digest, diff_id) DO UPDATE SET compression = excluded.compression,
+             media_type = excluded.media_type, size = excluded.size",
+    )?;
+    statement.execute(named_params! {
+        ":blob": source.blob.to_string(),
+        ":diff_id": source.diff_id.to_string(),
+        ":compression": source.compression.as_str(),
+        ":media_type": source.media_type.as_str(),
+        ":size": columns::integer(source.size),
+    })?;
+    Ok(())
+}
+
+fn insert_directory(
+    transaction: &Transaction<'_>,
+    directory: &LayerDirectoryRecord,
+    root: &[u8],
+) -> Result<i64, Failure> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO layer_directories (diff_id, chain_id, root_path, form, name, entries, synced, boot_id, created_at)
+         VALUES (:diff_id, :chain_id, :root, :form, :name, :entries, :synced, :boot_id, :now)
+         ON CONFLICT (diff_id, chain_id, root_path, form) DO UPDATE SET name = excluded.name,
+             entries = excluded.entries, synced = excluded.synced, boot_id = excluded.boot_id,
+             created_at = excluded.created_at
+         RETURNING id",
+    )?;
+    let id = statement.query_row(
+        named_params! {
+            ":diff_id": directory.diff_id.to_string(),
+            ":chain_id": chain_text(directory.chain_id.as_ref()),
+            ":root": root,
+            ":form": directory.place.form.as_str(),
+            ":name": directory.name,
+            ":entries": columns::integer(directory.entries),
+            ":synced": directory.durability.synced,
+            ":boot_id": directory.durability.boot_id,
+            ":now": columns::now(),
+        },
+        |row| row.get(0),
+    )?;
+    Ok(id)
+}
+
+fn get_layer(transaction: &Transaction<'_>, diff_id: &Digest) -> Result<Option<LayerRecord>, Failure> {
+    let mut statement = transaction.prepare_cached("SELECT * FROM layers WHERE diff_id = ?1")?;
+    statement
+        .query_row([diff_id.to_string()], |row| Ok(layer_from_row(row)))
+        .optional()?
+        .transpose()
+}
+
+fn get_directory(
+    database: &Database,
+    transaction: &Transaction<'_>,
+    diff_id: &Digest,
+    chain_id: Option<&Digest>,
+    root: &[u8],
+    form: LayerForm,
+) -> Result<Option<StoredDirectory>, Failure> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT * FROM layer_directories
+         WHERE diff_id = :diff_id AND chain_id = :chain_id AND root_path = :root AND form = :form",
+    )?;
+    let parameters = named_params! {
+        ":diff_id": diff_id.to_string(),
+        ":chain_id": chain_text(chain_id),
+        ":root": root,
+        ":form": form.as_str(),
+    };
+    let mut rows = statement.query(parameters)?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let record = directory_from_row(database, row)?;
+    Ok(Some(StoredDirectory {
+        id: row.get("id")?,
+        path: record.path(),
+        entries: record.entries,
+        durability: record.durability,
+    }))
+}
+
+pub(crate) fn layer_from_row(row: &Row<'_>) -> Result<LayerRecord, Failure> {
+    Ok(LayerRecord {
+        diff_id: columns::digest(row, "diff_id")?,
+        raw_size: columns::count(row, "raw_size")?,
+        entries: columns::count(row, "entries")?,
+        is_empty: row.get("is_empty")?,
+        summary: columns::from_json(row, "summary")?,
+    })
+}
+
+fn source_from_row(row: &Row<'_>) -> Result<LayerBlobRecord, Failure> {
+    Ok(LayerBlobRecord {
+        blob: columns::digest(row, "blob_digest")?,
+        diff_id: columns::digest(row, "diff_id")?,
+        compression: columns::compression(row, "compression")?,
+        media_type: columns::media_type(row, "media_type")?,
+        size: columns::count(row, "size")?,
+    })
+}
+
+pub(crate) fn directory_from_row(database: &Database, row: &Row<'_>) -> Result<LayerDirectoryRecord, Failure> {
+    let chain_id = match row.get_ref("chain_id")?.as_str().map_err(rusqlite::Error::from)? {
+        "" => None,
+        text => Some(columns::parse_digest(text)?),
+    };
+    let form = match row.get_ref("form")?.as_str().map_err(rusqlite::Error::from)? {
+        "overlay" => LayerForm::Overlay,
+        "oci" => LayerForm::Oci,
+        other => return Err(columns::bad("the form of a layer directory", other)),
+    };
+    Ok(LayerDirectoryRecord {
+        diff_id: columns::digest(row, "diff_id")?,
+        chain_id,
+        place: LayerPlace {
+            root: database.root_path(row.get("root_path")?),
+            form,
+        },
+        name: row.get("name")?,
+        entries: columns::count(row, "entries")?,
+        durability: blobs::durability(row)?,
+    })
+}
+
+fn chain_text(chain_id: Option<&Digest>) -> String {
+    chain_id.map(ToString::to_string).unwrap_or_default()
+}

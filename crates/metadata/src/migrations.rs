@@ -1,0 +1,166 @@
+//! The schema's history: SQL files in order, forward only, applied by `user_version`.
+//!
+//! The files are `migrations/NNNN_name.sql`; file number *n* takes a database from version *n − 1* to *n*. They are
+//! compiled in. A file that has been released is never changed: databases with its effects are out there.
+//!
+//! Any number of processes may find an old database at the same moment. Each tries inside one immediate transaction,
+//! and a hook in that transaction looks again at the version that the plan was made for, so that a migration is never
+//! applied twice, not even one that could be.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+use rusqlite_migration::{HookError, M, Migrations};
+
+use crate::error::{Error, Result, is_busy};
+
+/// What `application_id` says in a database of a store: `unld`.
+pub(crate) const APPLICATION_ID: i64 = 0x756E_6C64;
+
+/// The compiled-in migrations: file stem and SQL, in order.
+const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+
+/// One step of the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// The file's name without `.sql`, `NNNN_name`.
+    pub name: String,
+    /// Its SQL statements.
+    pub sql: String,
+}
+
+/// Returns the migrations that this version of the crate knows, in order.
+///
+/// The first takes an empty database to version 1, and so on.
+pub fn migrations() -> Vec<Migration> {
+    FILES
+        .iter()
+        .map(|(name, sql)| Migration {
+            name: (*name).to_owned(),
+            sql: (*sql).to_owned(),
+        })
+        .collect()
+}
+
+/// Returns the newest schema version known here.
+pub fn latest_version() -> i64 {
+    i64::try_from(FILES.len()).unwrap_or(i64::MAX)
+}
+
+/// Brings the database from version `from` to the newest one, or does nothing if another process just did.
+pub(crate) fn apply(connection: &mut Connection, path: &Path, from: i64) -> Result<()> {
+    let steps: Vec<&str> = FILES.iter().map(|(_, sql)| *sql).collect();
+    apply_steps(connection, path, from, &steps)
+}
+
+/// Like [`apply`], for any list of steps.
+pub(crate) fn apply_steps(connection: &mut Connection, path: &Path, from: i64, steps: &[&str]) -> Result<()> {
+    let to = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+    let mut from = from;
+    connection.set_transaction_behavior(TransactionBehavior::Immediate);
+    loop {
+        let outcome = plan(from, steps).to_latest(connection);
+        let found = user_version(connection)
+            .map_err(|error| Error::sqlite(path, "read the schema version", Duration::ZERO, error))?;
+        match outcome {
+            _ if found == to => return Ok(()),
+            Ok(()) => from = found,
+            Err(rusqlite_migration::Error::RusqliteError { err, .. }) if is_busy(&err) => {
+                return Err(Error::sqlite(path, "bring the schema forward", Duration::ZERO, err));
+            }
+            // Another process got ahead of this plan and may not have reached the end.
+            Err(_) if found != from => from = found,
+            Err(source) => {
+                return Err(Error::Migrate {
+                    path: path.to_owned(),
+                    from,
+                    to,
+                    source,
+                });
+            }
+        }
+        if found > to {
+            return Err(Error::Newer {
+                path: path.to_owned(),
+                found,
+                supported: to,
+            });
+        }
+    }
+}
+
+/// Returns the steps with a guard each: the version is still `from`, so nobody else has applied any of them.
+fn plan<'a>(from: i64, steps: &[&'a str]) -> Migrations<'a> {
+    Migrations::new(
+        steps
+            .iter()
+            .map(|sql| {
+                M::up_with_hook(sql, move |transaction: &rusqlite::Transaction<'_>| {
+                    if user_version(transaction)? == from {
+                        Ok(())
+                    } else {
+                        Err(HookError::Hook("another process has migrated the database".to_owned()))
+                    }
+                })
+                .foreign_key_check()
+            })
+            .collect(),
+    )
+}
+
+/// Reads the schema version.
+pub(crate) fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_numbered_without_gap() {
+        for (index, (name, _)) in FILES.iter().enumerate() {
+            assert!(
+                name.starts_with(&format!("{:04}_", index + 1)),
+                "{name} is file number {}",
+                index + 1
+            );
+        }
+    }
+
+    #[test]
+    fn a_plan_for_an_outdated_version_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let mut connection = Connection::open(&path).unwrap();
+        // Not idempotent and never failing: applied twice it would leave two rows.
+        let steps = ["CREATE TABLE t (x)", "INSERT INTO t VALUES (1)"];
+        apply_steps(&mut connection, &path, 0, &steps).unwrap();
+        let late = plan(1, &steps).to_version(&mut connection, 2);
+        assert!(late.is_ok(), "nothing to do at the newest version");
+
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        let error = plan(0, &steps).to_latest(&mut connection).unwrap_err();
+        assert!(matches!(error, rusqlite_migration::Error::Hook(_)), "{error:?}");
+        let rows: i64 = connection
+            .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(rows, 1);
+    }
+
+    #[test]
+    fn a_failing_step_leaves_the_version_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let mut connection = Connection::open(&path).unwrap();
+        let error = apply_steps(&mut connection, &path, 0, &["CREATE TABLE t (x)", "NONSENSE"]).unwrap_err();
+        assert!(matches!(error, Error::Migrate { from: 0, to: 2, .. }), "{error:?}");
+        assert_eq!(user_version(&connection).unwrap(), 0);
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(tables, 0);
+    }
+}

@@ -18,9 +18,11 @@ mod json;
 mod layer;
 mod layout;
 mod registry;
+mod snapshot;
 
 pub use image::{Artifact, Image, ImageBuilder, Index, IndexBuilder, StoredManifest};
 pub use layer::{Entry, Layer, LayerBuilder};
 pub use layout::write_layout;
 pub use registry::{FakeRegistry, Fault, Gate, Recorded, TokenAuth, TokenFields};
+pub use snapshot::{Node, NodeKind, TreeSnapshot};
 pub use unlade_oci::Compression;

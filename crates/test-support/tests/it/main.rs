@@ -4,3 +4,4 @@
 mod client;
 mod layers;
 mod registry;
+mod snapshots;

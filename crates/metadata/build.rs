@@ -10,15 +10,17 @@ fn main() -> io::Result<()> {
     let mut names = Vec::new();
     for entry in fs::read_dir(&directory)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".sql") {
-            names.push(name);
+        if let Some(stem) = name.strip_suffix(".sql") {
+            names.push(stem.to_owned());
         }
     }
     names.sort();
     let mut list = String::from("&[\n");
-    for name in names {
-        let stem = name.trim_end_matches(".sql");
-        let path = directory.join(&name);
+    for stem in names {
+        let path = directory.join(format!("{stem}.sql"));
+        let path = path
+            .to_str()
+            .ok_or_else(|| io::Error::other("the path of the checkout is not UTF-8"))?;
         writeln!(list, "    ({stem:?}, include_str!({path:?})),").map_err(io::Error::other)?;
     }
     list.push_str("]\n");

@@ -15,7 +15,6 @@ use crate::error::{Error, Failure};
 ///
 /// `None` is a field that the document does not have, or has as `null`. Lists and objects are as they stand there.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "the fields are docker's")]
 pub struct ConfigRecord {
     /// The digest of `raw`.
     pub digest: Digest,

@@ -34,7 +34,7 @@ use crate::error::{Error, Failure, Result, is_busy};
 use crate::migrations;
 
 /// How long a call waits for other processes before it gives up with [`Error::Locked`].
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The pause between tries where SQLite itself does not wait.
 const PAUSE: Duration = Duration::from_millis(10);

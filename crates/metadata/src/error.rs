@@ -137,7 +137,7 @@ pub enum Error {
         /// The schema version wanted.
         to: i64,
         /// What failed.
-        source: rusqlite_migration::Error,
+        source: Box<rusqlite_migration::Error>,
     },
     /// No further connection to the database could be made.
     #[error("could not make another connection to the database {path}", path = path.display())]

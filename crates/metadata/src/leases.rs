@@ -175,7 +175,7 @@ impl Database {
 
     /// Lists all leases that are recorded, dead ones among them, oldest first.
     pub fn leases(&self) -> Result<Vec<LeaseRecord>> {
-        self.read("list the leases", |transaction| load(transaction))
+        self.read("list the leases", load)
     }
 
     /// Ends the leases whose holders are dead, or that have expired and whose holders cannot be looked at; returns how

@@ -36,15 +36,14 @@ impl Database {
                 manifests.insert(row.manifest);
                 indexes.extend(row.index);
             }
-            let mut documents = Vec::new();
+            let mut blobs = BTreeSet::new();
             for manifest in manifests {
-                remove_manifest(self, transaction, &manifest, &mut removed, &mut documents)?;
+                remove_manifest(self, transaction, &manifest, &mut removed, &mut blobs)?;
             }
             for index in indexes {
-                remove_index(transaction, &index, &mut documents)?;
+                remove_index(transaction, &index, &mut blobs)?;
             }
-            removed.blobs.extend(documents);
-            removed.blobs = unprotected_blobs(transaction, &removed.blobs)?;
+            removed.blobs = remove_unneeded_blobs(transaction, blobs)?;
             Ok(Some(removed))
         })
     }
@@ -91,7 +90,7 @@ fn remove_manifest(
     transaction: &Transaction<'_>,
     manifest: &str,
     removed: &mut Removed,
-    documents: &mut Vec<Digest>,
+    blobs: &mut BTreeSet<String>,
 ) -> Result<(), Failure> {
     if exists(transaction, "SELECT 1 FROM images WHERE manifest_digest = ?1", manifest)? {
         return Ok(());
@@ -108,22 +107,16 @@ fn remove_manifest(
     transaction
         .prepare_cached("DELETE FROM manifests WHERE digest = ?1")?
         .execute([manifest])?;
-    documents.push(columns::parse_digest(manifest)?);
+    blobs.insert(manifest.to_owned());
     if !exists(transaction, "SELECT 1 FROM manifests WHERE config_digest = ?1", &config)? {
         transaction
             .prepare_cached("DELETE FROM configs WHERE digest = ?1")?
             .execute([&config])?;
-        documents.push(columns::parse_digest(&config)?);
+        blobs.insert(config);
     }
     for (blob, diff_id) in layers {
         remove_layer(database, transaction, &diff_id, removed)?;
-        if !exists(
-            transaction,
-            "SELECT 1 FROM manifest_layers WHERE blob_digest = ?1",
-            &blob,
-        )? {
-            documents.push(columns::parse_digest(&blob)?);
-        }
+        blobs.insert(blob);
     }
     Ok(())
 }
@@ -166,7 +159,7 @@ fn remove_layer(
 }
 
 /// Removes an index that neither a name nor another index leads to, then those below it likewise.
-fn remove_index(transaction: &Transaction<'_>, index: &str, documents: &mut Vec<Digest>) -> Result<(), Failure> {
+fn remove_index(transaction: &Transaction<'_>, index: &str, blobs: &mut BTreeSet<String>) -> Result<(), Failure> {
     if exists(transaction, "SELECT 1 FROM images WHERE index_digest = ?1", index)?
         || exists(transaction, "SELECT 1 FROM index_entries WHERE digest = ?1", index)?
     {
@@ -178,40 +171,37 @@ fn remove_index(transaction: &Transaction<'_>, index: &str, documents: &mut Vec<
         )?
         .query_map([index], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    if transaction
+    transaction
         .prepare_cached("DELETE FROM indexes WHERE digest = ?1")?
-        .execute([index])?
-        > 0
-    {
-        documents.push(columns::parse_digest(index)?);
-    }
+        .execute([index])?;
+    blobs.insert(index.to_owned());
     for digest in nested {
-        remove_index(transaction, &digest, documents)?;
+        remove_index(transaction, &digest, blobs)?;
     }
     Ok(())
 }
 
-/// Drops the rows of those of `blobs` that no lease protects, and returns them.
-fn unprotected_blobs(transaction: &Transaction<'_>, blobs: &[Digest]) -> Result<Vec<Digest>, Failure> {
-    let mut unprotected = BTreeSet::new();
+/// Drops the rows of those of `blobs` that no document is, no manifest lists and no lease protects; returns them.
+fn remove_unneeded_blobs(transaction: &Transaction<'_>, blobs: BTreeSet<String>) -> Result<Vec<Digest>, Failure> {
+    const NEEDED: &str = "
+        SELECT 1 FROM manifest_layers WHERE blob_digest = ?1
+        UNION ALL SELECT 1 FROM manifests WHERE digest = ?1
+        UNION ALL SELECT 1 FROM configs WHERE digest = ?1
+        UNION ALL SELECT 1 FROM indexes WHERE digest = ?1
+        UNION ALL SELECT 1 FROM lease_items WHERE kind = 'blob' AND digest = ?1";
+    let mut unneeded = Vec::new();
     for blob in blobs {
-        let text = blob.to_string();
-        if exists(
-            transaction,
-            "SELECT 1 FROM lease_items WHERE kind = 'blob' AND digest = ?1",
-            &text,
-        )? {
-            continue;
+        if !exists(transaction, NEEDED, &blob)? {
+            transaction
+                .prepare_cached("DELETE FROM blobs WHERE digest = ?1")?
+                .execute([&blob])?;
+            transaction
+                .prepare_cached("DELETE FROM layer_blobs WHERE blob_digest = ?1")?
+                .execute([&blob])?;
+            unneeded.push(columns::parse_digest(&blob)?);
         }
-        transaction
-            .prepare_cached("DELETE FROM blobs WHERE digest = ?1")?
-            .execute([&text])?;
-        transaction
-            .prepare_cached("DELETE FROM layer_blobs WHERE blob_digest = ?1")?
-            .execute([&text])?;
-        unprotected.insert(blob.clone());
     }
-    Ok(unprotected.into_iter().collect())
+    Ok(unneeded)
 }
 
 fn exists(transaction: &Transaction<'_>, sql: &str, digest: &str) -> Result<bool, Failure> {

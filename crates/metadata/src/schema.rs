@@ -100,11 +100,14 @@ impl Scratch {
                 for column in 0..columns {
                     values.push(literal(row.get_ref(column).map_err(|error| at("dump a table", error))?));
                 }
-                text.push_str(&format!(
-                    "INSERT INTO {} VALUES ({});\n",
-                    quoted(&table),
-                    values.join(", ")
-                ));
+                text.push_str("INSERT INTO ");
+                text.push_str(&quoted(&table));
+                text.push_str(" VALUES (");
+                text.push_str(&values.join(", "));
+                text.push_str(
+                    ");
+",
+                );
             }
         }
         Ok(text)
@@ -255,7 +258,6 @@ fn space(text: &mut String) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

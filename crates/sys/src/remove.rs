@@ -60,7 +60,7 @@ pub fn remove_tree_at(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Resu
         path,
         stack: Vec::new(),
     }
-    .run(name)
+    .run(&name)
 }
 
 /// A directory that is being emptied.
@@ -80,31 +80,55 @@ struct Walk<'a> {
     stack: Vec<Frame>,
 }
 
+/// How a step of a walk ended.
+enum Step {
+    /// The walk goes on in this directory.
+    Into(OwnedFd),
+    /// The walk goes on where it is.
+    Stay,
+    /// The directory that the walk was in has been deleted by someone else, and there is no way up from it.
+    Lost,
+}
+
 impl Walk<'_> {
-    fn run(mut self, name: CString) -> Result<()> {
-        let Some(mut current) = self.enter(self.top, name)? else {
-            return Ok(());
-        };
-        while let Some(frame) = self.stack.last_mut() {
-            if let Some(name) = frame.pending.pop() {
-                if let Some(below) = self.enter(current.as_fd(), name)? {
-                    current = below;
-                }
-            } else if let Some(above) = self.leave(&current)? {
-                current = above;
+    fn run(mut self, name: &CStr) -> Result<()> {
+        for _ in 0..PASSES {
+            self.stack.clear();
+            if self.walk_down_from(name)? {
+                return Ok(());
             }
         }
-        Ok(())
+        let busy = io::Error::other("others keep changing the tree while it is being removed");
+        Err(Error::new("remove", self.path, busy))
+    }
+
+    /// Removes the tree; returns false if the way was lost.
+    fn walk_down_from(&mut self, name: &CStr) -> Result<bool> {
+        let Step::Into(mut current) = self.enter(self.top, name.to_owned())? else {
+            return Ok(true);
+        };
+        while let Some(frame) = self.stack.last_mut() {
+            let step = match frame.pending.pop() {
+                Some(name) => self.enter(current.as_fd(), name)?,
+                None => self.leave(&current)?,
+            };
+            match step {
+                Step::Into(directory) => current = directory,
+                Step::Stay => {}
+                Step::Lost => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Deletes `name` if it is not a directory; else opens it, deletes the files in it and puts it on the stack.
-    fn enter(&mut self, parent: BorrowedFd<'_>, name: CString) -> Result<Option<OwnedFd>> {
+    fn enter(&mut self, parent: BorrowedFd<'_>, name: CString) -> Result<Step> {
         let directory = match open_directory(parent, &name) {
             Ok(directory) => directory,
-            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOENT) => return Ok(Step::Stay),
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 return match rustix::fs::unlinkat(parent, &name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => Ok(None),
+                    Ok(()) | Err(Errno::NOENT) => Ok(Step::Stay),
                     Err(errno) => Err(self.error("remove", Some(&name), errno)),
                 };
             }
@@ -125,46 +149,50 @@ impl Walk<'_> {
             passes: 0,
         });
         self.sweep(directory.as_fd())?;
-        Ok(Some(directory))
+        Ok(Step::Into(directory))
     }
 
-    /// Deletes the directory on top of the stack, which should be empty by now, and returns the one above it.
+    /// Deletes the directory on top of the stack, which should be empty by now, and goes to the one above it.
     ///
-    /// `None` if it was not empty, and was swept again, or if it was the last one.
-    fn leave(&mut self, current: &OwnedFd) -> Result<Option<OwnedFd>> {
+    /// Stays if it was not empty, and was swept again, or if it was the last one.
+    fn leave(&mut self, current: &OwnedFd) -> Result<Step> {
         let above = match self.stack.len().checked_sub(2).and_then(|index| self.stack.get(index)) {
-            Some(frame) => Some(self.open_above(current, frame.identity)?),
+            Some(frame) => match self.open_above(current, frame.identity)? {
+                Some(above) => Some(above),
+                None => return Ok(Step::Lost),
+            },
             None => None,
         };
         let Some(frame) = self.stack.last_mut() else {
-            return Ok(None);
+            return Ok(Step::Stay);
         };
         let parent = above.as_ref().map_or(self.top, AsFd::as_fd);
         match rustix::fs::unlinkat(parent, &frame.name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => {
                 self.stack.pop();
-                Ok(above)
+                Ok(above.map_or(Step::Stay, Step::Into))
             }
             Err(Errno::NOTEMPTY | Errno::EXIST) if frame.passes < PASSES => {
                 frame.passes += 1;
                 rustix::fs::seek(current, rustix::fs::SeekFrom::Start(0))
                     .map_err(|errno| self.error("read", None, errno))?;
                 self.sweep(current.as_fd())?;
-                Ok(None)
+                Ok(Step::Stay)
             }
             Err(errno) => Err(self.error("remove", None, errno)),
         }
     }
 
-    fn open_above(&self, current: &OwnedFd, expected: (u64, u64)) -> Result<OwnedFd> {
-        let open = || -> rustix::io::Result<_> {
-            let above = rustix::fs::openat(current, c"..", OFlags::RDONLY | DIRECTORY, Mode::empty())?;
-            let stat = rustix::fs::fstat(&above)?;
-            Ok((above, (stat.st_dev, stat.st_ino)))
+    /// Opens the directory above, and checks that it is the one that the walk came from; `None` if there is none.
+    fn open_above(&self, current: &OwnedFd, expected: (u64, u64)) -> Result<Option<OwnedFd>> {
+        let above = match rustix::fs::openat(current, c"..", OFlags::RDONLY | DIRECTORY, Mode::empty()) {
+            Ok(above) => above,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(self.error("leave", None, errno)),
         };
-        let (above, identity) = open().map_err(|errno| self.error("leave", None, errno))?;
-        if identity == expected {
-            Ok(above)
+        let stat = rustix::fs::fstat(&above).map_err(|errno| self.error("leave", None, errno))?;
+        if (stat.st_dev, stat.st_ino) == expected {
+            Ok(Some(above))
         } else {
             let moved = io::Error::other("the directory was moved while its tree was being removed");
             Err(Error::new("leave", self.path_of(None), moved))
@@ -177,7 +205,12 @@ impl Walk<'_> {
         let mut entries = RawDir::new(directory, &mut buffer);
         let mut pending = Vec::new();
         while let Some(entry) = entries.next() {
-            let entry = entry.map_err(|errno| self.error("read", None, errno))?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                // Someone else has deleted the directory.
+                Err(Errno::NOENT) => break,
+                Err(errno) => return Err(self.error("read", None, errno)),
+            };
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;

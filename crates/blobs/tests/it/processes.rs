@@ -1,0 +1,88 @@
+//! Ingests across processes: one that is killed holds nothing, and its bytes are not lost.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use unlade_blobs::{Begin, BlobStore, hash};
+use unlade_oci::{Algorithm, Digest};
+
+use crate::{Fixture, content, owned};
+
+const ROOT: &str = "UNLADE_TEST_STORE";
+const SIZE: usize = 3_000_000;
+
+/// Runs this test binary with nothing but [`writer`]; returns once it has appended a part.
+fn write_in_child(root: &Path) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "processes::writer", "--nocapture", "--ignored"])
+        .env(ROOT, root)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    assert!(output.lines().any(|line| line.unwrap().contains("appending")));
+    child
+}
+
+/// Appends small pieces without end in sight, until it is killed.
+#[test]
+#[ignore = "the other process of the tests in this module"]
+#[expect(clippy::disallowed_methods, reason = "how the parent tells its child what to do")]
+fn writer() {
+    let Some(root) = std::env::var_os(ROOT) else { return };
+    let bytes = content(SIZE);
+    let mut ingest = owned(
+        &BlobStore::open(Path::new(&root)).unwrap(),
+        &Digest::sha256(&bytes),
+        SIZE as u64,
+    );
+    let mut offset = usize::try_from(ingest.offset()).unwrap();
+    println!("appending");
+    // The last byte never comes.
+    while offset < SIZE - 1 {
+        let end = (offset + 1_009).min(SIZE - 1);
+        ingest.append(&bytes[offset..end]).unwrap();
+        offset = end;
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn a_killed_writer_is_continued_from_its_last_byte() {
+    let fixture = Fixture::new();
+    let bytes = content(SIZE);
+    let digest = Digest::sha256(&bytes);
+    let mut before = 0;
+    for round in 0..4 {
+        let mut child = write_in_child(fixture.store.root());
+        // Another moment each time, so that it is killed at different points of its work.
+        std::thread::sleep(Duration::from_millis(7 * round + 20));
+        assert!(matches!(
+            fixture.store.begin(&digest, SIZE as u64).unwrap(),
+            Begin::Busy
+        ));
+        let info = fixture.store.ingest(&digest).unwrap().unwrap();
+        assert!(info.busy);
+        assert!(info.holder.is_none_or(|process| process == child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let left = fixture.store.ingest(&digest).unwrap().unwrap();
+        assert!(!left.busy);
+        assert!(left.bytes > before, "{} bytes, {before} the round before", left.bytes);
+        before = left.bytes;
+    }
+    let mut ingest = owned(&fixture.store, &digest, SIZE as u64);
+    assert_eq!(ingest.offset(), before);
+    assert_eq!(ingest.resumed_at(), before);
+    let follower = ingest.follower().unwrap();
+    let reader = std::thread::spawn(move || hash(follower, Algorithm::Sha256).unwrap());
+    ingest.append(&bytes[usize::try_from(before).unwrap()..]).unwrap();
+    ingest.complete().unwrap();
+    let (actual, size) = reader.join().unwrap();
+    assert_eq!(actual, digest, "not a byte is missing, and none came twice");
+    ingest.publish(&actual, size).unwrap();
+    fixture.store.verify(&digest).unwrap();
+}

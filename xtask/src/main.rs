@@ -2,7 +2,11 @@
 //!
 //! Each command is a module; this file only names them.
 
-#![expect(clippy::print_stdout, reason = "these commands talk to the person who runs them")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "these commands talk to the person who runs them"
+)]
 
 mod test;
 mod tidy;
@@ -35,20 +39,20 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
-            println!("error: {error:#}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<()> {
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("the manifest has no directory above it")?;
     match &cli.command {
         Command::Test(args) => test::run(root, args),
-        Command::Tidy => tidy::run(root),
+        Command::Tidy => tidy::run(root).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -9,8 +9,9 @@ mod tiers;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use machine::{Machine, OtherUser};
 use runner::{Outcome, Runner, Selection};
@@ -27,8 +28,9 @@ pub(crate) struct Args {
     no_nextest: bool,
 }
 
-/// Runs the tests of the workspace at `root`; fails if one fails.
-pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
+/// Runs the tests of the workspace at `root`. The last line on stdout is the sum, so a failed test is told by the exit
+/// code; an error means that the tests did not run.
+pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     heading("What the tests need");
     let machine = Machine::prepare(!args.no_install)?;
     let runner = Runner::choose(root, !args.no_nextest)?;
@@ -54,10 +56,11 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     heading("Summary");
     let (failed, text) = summary(&outcomes, &plan);
     println!("{text}");
-    if failed > 0 {
-        bail!("{failed} tests failed");
-    }
-    Ok(())
+    Ok(if failed > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// As root, runs the plain tests again as a user without rights; otherwise they ran so already.

@@ -1,1 +1,59 @@
-//! The OCI distribution protocol: challenge, token, retry, range, redirect.
+//! The OCI distribution protocol, the pulling half: challenge, token, retry, range, redirect.
+//!
+//! A [`Client`] is made once and shared. It turns a repository and a reference into documents ([`Client::manifest`]) and
+//! streams ([`Client::blob`]); everything that a registry or the network between may do on the way is dealt with
+//! here, so that what comes out is either the bytes that were asked for or one [`Error`] that says what happened.
+//!
+//! # Map
+//! - `endpoint`: where a registry's API lives. The one place that decides scheme and host.
+//! - `transport`: connections, TLS, timeouts, and which addresses may be connected to. One request in, one response out.
+//! - `redirect`: follows redirects on top of it, since what may be sent along is ours to decide.
+//! - `session`, `challenge`, `scope`, `token`, `credentials`: what authorises a request, and who shares it.
+//! - `attempt`: one try of one request with all of the above; `retry`: whether and when there is another.
+//! - `manifest`, `blob`, `range`, `tags`, `ping`: the requests themselves.
+//! - `error`, `exchange`, `response`, `safe_url`: how failures are told.
+//!
+//! # Invariants
+//! - Credentials go to the registry's own origin and to the token server that it names, never further.
+//! - `https` never becomes `http`, neither by a redirect nor by falling back.
+//! - No `Debug`, `Display` or log line holds a password, a token, or the signature of a presigned URL.
+//! - No task is left running: a request lives as long as the future that waits for it.
+
+mod address;
+mod attempt;
+mod blob;
+mod body;
+mod challenge;
+mod client;
+mod credentials;
+mod endpoint;
+mod error;
+mod exchange;
+mod manifest;
+mod ping;
+mod range;
+mod redirect;
+mod response;
+mod retry;
+mod safe_url;
+mod scope;
+mod session;
+mod settings;
+mod tags;
+mod token;
+mod token_request;
+mod transport;
+mod warning;
+
+pub use blob::{BlobStream, Chunk};
+pub use client::{Client, ClientBuilder};
+pub use error::Error;
+pub use exchange::{CredentialsNote, Exchange};
+pub use manifest::{ManifestHead, RawManifest, Selector};
+pub use ping::{Authentication, Ping};
+pub use response::{ErrorResponse, RegistryError};
+pub use retry::{Attempts, RetryPolicy};
+pub use safe_url::SafeUrl;
+pub use settings::Timeouts;
+pub use transport::{Phase, TransportError};
+pub use warning::Warning;

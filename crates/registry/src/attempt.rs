@@ -1,0 +1,329 @@
+//! One try of one request: proof, redirects, and what the answer means.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use http::{HeaderMap, Method, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::HttpInfo;
+use unlade_reference::Repository;
+use url::Url;
+
+use crate::body::{Body, drain};
+use crate::challenge::Challenge;
+use crate::client::Shared;
+use crate::endpoint::Endpoint;
+use crate::redirect::{is_redirect, location, refusal};
+use crate::response::MAX_ERROR_BYTES;
+use crate::retry::{Failure, Retry, retry_after};
+use crate::session::{Proof, Session};
+use crate::transport::{Outgoing, Trust};
+use crate::{CredentialsNote, Error, ErrorResponse, Exchange, TransportError};
+
+/// How many challenges of one request are answered: one for the proof, one for a token that was too old or too narrow.
+const MAX_CHALLENGES: u32 = 2;
+
+/// A request for an API of the registry, or for a URL that a manifest names.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) to: To<'a>,
+}
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum To<'a> {
+    /// The registry, with whatever proof it wants.
+    Registry {
+        session: &'a Session,
+        repository: &'a Repository,
+    },
+    /// Some server that a manifest names; it gets no credentials.
+    Stranger,
+}
+
+/// An answer, and where it came from in the end.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    /// Whether a redirect led to another origin.
+    pub(crate) strayed: bool,
+}
+
+impl Reply {
+    pub(crate) fn exchange(&self) -> Box<Exchange> {
+        Exchange::new(&self.method, &self.url)
+    }
+
+    /// Returns the address that was connected to.
+    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+        self.response.extensions().get::<HttpInfo>().map(HttpInfo::remote_addr)
+    }
+}
+
+/// Tries once. An answer with a status of success comes back as it is, and so does a 416 to a request for a range.
+pub(crate) async fn attempt(shared: &Shared, call: &Call<'_>) -> Result<Reply, Failure> {
+    let To::Registry { session, repository } = call.to else {
+        let reply = follow(shared, outgoing(call, None), Trust::Told, None).await?;
+        return judge(shared, call, reply, None).await;
+    };
+    let mut proof = session.proof(shared, repository).await?;
+    for _ in 0..MAX_CHALLENGES {
+        let reply = send(shared, call, session, proof.as_ref()).await?;
+        if !is_challenge(&reply) {
+            if reply.response.status() == StatusCode::BAD_REQUEST && proof.is_some() {
+                return judge_bad_request(shared, call, (session, repository), reply, proof).await;
+            }
+            return judge(shared, call, reply, proof.as_ref()).await;
+        }
+        let Some(better) = session.answer(shared, repository, &reply, proof.as_ref()).await? else {
+            return judge(shared, call, reply, proof.as_ref()).await;
+        };
+        drain(reply.response.into_body()).await;
+        proof = Some(better);
+    }
+    let reply = send(shared, call, session, proof.as_ref()).await?;
+    judge(shared, call, reply, proof.as_ref()).await
+}
+
+async fn send(shared: &Shared, call: &Call<'_>, session: &Session, proof: Option<&Proof>) -> Result<Reply, Failure> {
+    follow(shared, outgoing(call, proof), Trust::Named, Some(session.endpoint())).await
+}
+
+fn outgoing(call: &Call<'_>, proof: Option<&Proof>) -> Outgoing {
+    let mut headers = call.headers.clone();
+    if let Some(proof) = proof {
+        headers.insert(header::AUTHORIZATION, proof.header.clone());
+    }
+    Outgoing {
+        method: call.method.clone(),
+        url: call.url.clone(),
+        headers,
+        body: bytes::Bytes::new(),
+    }
+}
+
+/// Tells whether the registry itself asks for (other) proof. What a redirect led to has no say in this.
+fn is_challenge(reply: &Reply) -> bool {
+    match reply.response.status() {
+        _ if reply.strayed => false,
+        StatusCode::UNAUTHORIZED => true,
+        StatusCode::FORBIDDEN => Challenge::all(reply.response.headers())
+            .iter()
+            .any(Challenge::is_insufficient_scope),
+        _ => false,
+    }
+}
+
+/// Deals with registries that answer 400 where an expired token calls for 401.
+async fn judge_bad_request(
+    shared: &Shared,
+    call: &Call<'_>,
+    (session, repository): (&Session, &Repository),
+    reply: Reply,
+    proof: Option<Proof>,
+) -> Result<Reply, Failure> {
+    let exchange = reply.exchange();
+    let (parts, incoming) = reply.response.into_parts();
+    let body = Body::new(incoming, shared.transport.timeouts())
+        .read_start(MAX_ERROR_BYTES)
+        .await;
+    let response = Box::new(ErrorResponse::new(parts.status, &parts.headers, &body));
+    let says_expired = !reply.strayed && response.to_string().to_ascii_lowercase().contains("expired");
+    if says_expired
+        && let Some(refused) = &proof
+        && let Some(renewed) = session.renew(shared, repository, refused).await?
+    {
+        let reply = send(shared, call, session, Some(&renewed)).await?;
+        return judge(shared, call, reply, Some(&renewed)).await;
+    }
+    if says_expired {
+        let credentials = Box::new(note(shared, call, proof.as_ref()).await);
+        return Err(Failure::last(Error::Denied {
+            exchange,
+            response,
+            credentials,
+        }));
+    }
+    Err(Failure::last(Error::Status { exchange, response }))
+}
+
+/// Sends a request and follows redirects.
+///
+/// `Authorization` goes to the first URL's origin only, and is gone for good once another has been seen. `endpoint` is the
+/// registry's, if it is a registry that is asked.
+pub(crate) async fn follow(
+    shared: &Shared,
+    mut outgoing: Outgoing,
+    trust: Trust,
+    endpoint: Option<&Endpoint>,
+) -> Result<Reply, Failure> {
+    let method = outgoing.method.clone();
+    let origin = outgoing.url.origin();
+    let allow_link_local = endpoint.is_some_and(Endpoint::is_loopback);
+    let mut strayed = false;
+    let mut hop = 0;
+    loop {
+        let url = outgoing.url.clone();
+        let trust = if !strayed || allow_link_local {
+            trust
+        } else {
+            Trust::Told
+        };
+        let sent = shared.transport.send(outgoing.clone(), trust).await;
+        let response = sent.map_err(|error| broken(Exchange::new(&method, &url), error, 0))?;
+        tracing::debug!(%method, url = %crate::SafeUrl::from(&url), status = response.status().as_u16(), "answered");
+        let reply = Reply {
+            response,
+            method: method.clone(),
+            url,
+            strayed,
+        };
+        if !is_redirect(reply.response.status()) || method == Method::POST {
+            return Ok(reply);
+        }
+        let Some(target) = location(&reply.url, reply.response.headers()) else {
+            return Err(Failure::last(Error::RedirectLocation {
+                exchange: reply.exchange(),
+            }));
+        };
+        if let Some(reason) = refusal(&reply.url, &target, hop, allow_link_local) {
+            let location = (&target).into();
+            return Err(Failure::last(Error::Redirect {
+                exchange: reply.exchange(),
+                location,
+                reason,
+            }));
+        }
+        drain(reply.response.into_body()).await;
+        if target.origin() != origin {
+            strayed = true;
+            outgoing.headers.remove(header::AUTHORIZATION);
+        }
+        outgoing.url = target;
+        hop += 1;
+    }
+}
+
+/// Makes an error of an answer that is not a success.
+async fn judge(shared: &Shared, call: &Call<'_>, reply: Reply, proof: Option<&Proof>) -> Result<Reply, Failure> {
+    let status = reply.response.status();
+    let fits_no_range = status == StatusCode::RANGE_NOT_SATISFIABLE && call.headers.contains_key(header::RANGE);
+    if status.is_success() || fits_no_range {
+        return Ok(reply);
+    }
+    let exchange = reply.exchange();
+    let (parts, incoming) = reply.response.into_parts();
+    let body = Body::new(incoming, shared.transport.timeouts())
+        .read_start(MAX_ERROR_BYTES)
+        .await;
+    let response = Box::new(ErrorResponse::new(status, &parts.headers, &body));
+    if let Some(failure) = transient(&exchange, &parts.headers, &response) {
+        return Err(failure);
+    }
+    if reply.strayed {
+        // A presigned URL that has run out: the registry makes a new one.
+        let retry = if status == StatusCode::FORBIDDEN {
+            Retry::AskAgain
+        } else {
+            Retry::Never
+        };
+        let credentials = Box::default();
+        let error = match status {
+            StatusCode::NOT_FOUND => Error::NotFound {
+                exchange,
+                response,
+                credentials,
+            },
+            _ => Error::Status { exchange, response },
+        };
+        return Err(Failure { error, retry });
+    }
+    let credentials = Box::new(note(shared, call, proof).await);
+    Err(Failure::last(match status {
+        StatusCode::NOT_FOUND => Error::NotFound {
+            exchange,
+            response,
+            credentials,
+        },
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Denied {
+            exchange,
+            response,
+            credentials,
+        },
+        _ => Error::Status { exchange, response },
+    }))
+}
+
+async fn note(shared: &Shared, call: &Call<'_>, proof: Option<&Proof>) -> CredentialsNote {
+    match call.to {
+        // With a proof the lookup has been made; without one it may have been, and may have warned.
+        To::Registry { repository, .. } if proof.is_some() => {
+            CredentialsNote::of(&*shared.credentials.of(repository).await)
+        }
+        To::Registry { repository, .. } => match shared.credentials.known(repository) {
+            Some(lookup) if lookup.found.is_none() => CredentialsNote::of(&lookup),
+            _ => CredentialsNote::Anonymous,
+        },
+        To::Stranger => CredentialsNote::Anonymous,
+    }
+}
+
+/// Makes a failure of an answer that another attempt may change: 408, 429, and 5xx but for 501.
+pub(crate) fn transient(exchange: &Exchange, headers: &HeaderMap, response: &ErrorResponse) -> Option<Failure> {
+    let status = response.status;
+    let again = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
+    if !again && status != StatusCode::REQUEST_TIMEOUT && status != StatusCode::TOO_MANY_REQUESTS {
+        return None;
+    }
+    let wait = retry_after(headers, SystemTime::now());
+    let retry = wait.map_or(Retry::Backoff, Retry::After);
+    let (exchange, response) = (Box::new(exchange.clone()), Box::new(response.clone()));
+    let error = if status == StatusCode::TOO_MANY_REQUESTS {
+        Error::RateLimited {
+            exchange,
+            wait,
+            quota: quota(headers),
+            response,
+        }
+    } else {
+        Error::Status { exchange, response }
+    };
+    Some(Failure { error, retry })
+}
+
+fn quota(headers: &HeaderMap) -> Box<[(&'static str, String)]> {
+    ["ratelimit-limit", "ratelimit-remaining"]
+        .into_iter()
+        .filter_map(|name| Some((name, headers.get(name)?.to_str().ok()?.to_owned())))
+        .collect()
+}
+
+/// Makes a failure of a connection that broke.
+pub(crate) fn broken(exchange: Box<Exchange>, source: TransportError, received: u64) -> Failure {
+    if let Some((phase, limit)) = source.timed_out() {
+        return Failure::again(Error::Timeout {
+            exchange,
+            phase,
+            limit,
+            received,
+        });
+    }
+    let retry = if source.is_transient() {
+        Retry::Backoff
+    } else {
+        Retry::Never
+    };
+    Failure {
+        error: Error::Transport {
+            exchange,
+            received,
+            source,
+        },
+        retry,
+    }
+}

@@ -1,0 +1,488 @@
+//! Blobs as streams that survive the connection they began on.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use unlade_oci::{Descriptor, Digest, Hasher};
+use unlade_reference::Repository;
+use url::Url;
+
+use crate::attempt::{Call, Reply, To, attempt, broken};
+use crate::body::{Body, drain};
+use crate::client::Shared;
+use crate::range::ContentRange;
+use crate::response::{content_type, is_page};
+use crate::retry::{Failure, Retrier};
+use crate::session::Session;
+use crate::{Error, Exchange, TransportError, Warning};
+
+/// How far a blob has to move on for its earlier failures to be forgotten. A line that breaks again and again on the way
+/// still gets there, while one that trickles runs out of attempts.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+/// A piece of a blob, as it came off the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where in the blob it belongs.
+    pub offset: u64,
+    /// The bytes, at least one.
+    pub data: Bytes,
+}
+
+/// A blob that is arriving.
+///
+/// When a connection breaks or stalls, the next call to [`BlobStream::next`] asks for the rest, under the client's retry
+/// policy; the reader sees consecutive chunks and notices nothing. One exception: a server that cannot continue makes the
+/// stream begin again with a chunk at offset 0, at most once.
+///
+/// Dropping the stream ends the request. Dropping the future of `next` loses nothing: it may be called again.
+#[derive(Debug)]
+pub struct BlobStream {
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    repository: Repository,
+    digest: Digest,
+    size: u64,
+    /// Where else the blob may be had, if the registry does not have it (foreign layers).
+    urls: Vec<Url>,
+    place: Place,
+    /// Why the places before did not have it; the registry's own error is the one to tell.
+    refused: Option<Error>,
+    retrier: Retrier,
+    offset: u64,
+    /// The offset at which an earlier failure happened.
+    failed_at: u64,
+    restarted: bool,
+    ended: bool,
+    current: Option<Current>,
+}
+
+/// The response that is being read.
+#[derive(Debug)]
+struct Current {
+    body: Body,
+    exchange: Box<Exchange>,
+    /// Where in the blob the response ends, if it said.
+    end: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Registry,
+    Url(usize),
+}
+
+/// What an answer to a request for the rest of a blob means.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// It begins where it was asked to, and ends before this byte, if it says.
+    Continues { end: Option<u64> },
+    /// It is the whole blob.
+    Whole,
+    /// It is something else; the whole blob has to be asked for.
+    Unfit { reason: String },
+    /// The blob has another size.
+    OtherSize { actual: u64 },
+}
+
+/// Fetches a small blob whole.
+pub(crate) async fn bytes(
+    shared: Arc<Shared>,
+    repository: &Repository,
+    descriptor: &Descriptor,
+    limit: u64,
+) -> Result<Bytes, Error> {
+    let session = shared.session(repository.registry())?;
+    let exchange = || Exchange::new(&Method::GET, &session.endpoint().blob(repository, &descriptor.digest));
+    if descriptor.size > limit {
+        return Err(Error::TooLarge {
+            exchange: exchange(),
+            document: "blob",
+            limit,
+        });
+    }
+    let mut stream = BlobStream::open(shared, repository, descriptor, 0).await?;
+    let mut all = BytesMut::new();
+    while let Some(Chunk { offset, data }) = stream.next().await? {
+        if offset == 0 {
+            all.clear();
+        }
+        all.extend_from_slice(&data);
+    }
+    let mut hasher = Hasher::new(descriptor.digest.algorithm());
+    hasher.update(&all);
+    let actual = hasher.finish();
+    if actual != descriptor.digest {
+        let expected = descriptor.digest.clone();
+        return Err(Error::DigestMismatch {
+            exchange: exchange(),
+            expected,
+            actual,
+            by_header: false,
+        });
+    }
+    Ok(all.freeze())
+}
+
+impl BlobStream {
+    pub(crate) async fn open(
+        shared: Arc<Shared>,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Result<Self, Error> {
+        let session = shared.session(repository.registry())?;
+        let retrier = Retrier::new(shared.policy);
+        let urls = descriptor.urls.iter().filter_map(|text| Url::parse(text).ok());
+        let mut stream = Self {
+            session,
+            repository: repository.clone(),
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            urls: urls
+                .filter(|url| url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url)))
+                .collect(),
+            place: Place::Registry,
+            refused: None,
+            retrier,
+            offset,
+            failed_at: offset,
+            restarted: false,
+            ended: false,
+            current: None,
+            shared,
+        };
+        if offset > descriptor.size {
+            let (expected, actual) = (descriptor.size, offset);
+            return Err(Error::SizeMismatch {
+                exchange: stream.exchange(),
+                expected,
+                actual,
+            });
+        }
+        if offset == descriptor.size && offset > 0 {
+            stream.ended = true;
+        } else {
+            stream.connect().await?;
+        }
+        Ok(stream)
+    }
+
+    /// Returns the next chunk; `None` once the blob is complete, which is when exactly its size has arrived.
+    ///
+    /// # Errors
+    /// See [`Error`]. After one, and after the end, the stream gives `None`.
+    pub async fn next(&mut self) -> Result<Option<Chunk>, Error> {
+        loop {
+            if self.ended {
+                return Ok(None);
+            }
+            self.connect().await?;
+            let Some(current) = &mut self.current else { continue };
+            let read = current.body.next().await;
+            match read {
+                Ok(Some(data)) => return self.take(data).map(Some),
+                _ if self.offset == self.size => self.finish(),
+                Ok(None) if current.end == Some(self.offset) => {
+                    // The server sent less than was asked for, as it may.
+                    self.current = None;
+                    if self.offset == self.failed_at {
+                        self.pause(TransportError::short()).await?;
+                    }
+                }
+                Ok(None) => self.pause(TransportError::short()).await?,
+                Err(error) => self.pause(error).await?,
+            }
+        }
+    }
+
+    /// Returns how many attempts it took so far.
+    pub fn attempts(&self) -> u32 {
+        self.retrier.attempts()
+    }
+
+    /// Tells whether the stream had to begin again at offset 0.
+    pub fn restarted(&self) -> bool {
+        self.restarted
+    }
+
+    fn take(&mut self, data: Bytes) -> Result<Chunk, Error> {
+        let offset = self.offset;
+        let end = offset + data.len() as u64;
+        if end > self.size {
+            let exchange = self.end_with_exchange();
+            return Err(Error::SizeMismatch {
+                exchange,
+                expected: self.size,
+                actual: end,
+            });
+        }
+        self.offset = end;
+        // With a declared length the body is known to end here, and its connection is free again already.
+        if end == self.size && self.current.as_ref().is_some_and(|current| current.end == Some(end)) {
+            self.finish();
+        }
+        Ok(Chunk { offset, data })
+    }
+
+    fn finish(&mut self) {
+        self.ended = true;
+        self.current = None;
+    }
+
+    fn end_with_exchange(&mut self) -> Box<Exchange> {
+        self.ended = true;
+        self.current
+            .take()
+            .map_or_else(|| self.exchange(), |current| current.exchange)
+    }
+
+    fn exchange(&self) -> Box<Exchange> {
+        Exchange::new(&Method::GET, &self.url())
+    }
+
+    fn url(&self) -> Url {
+        match self.place {
+            Place::Registry => self.session.endpoint().blob(&self.repository, &self.digest),
+            Place::Url(index) => self.urls[index].clone(),
+        }
+    }
+
+    /// Makes sure that there is a response to read from.
+    async fn connect(&mut self) -> Result<(), Error> {
+        while self.current.is_none() && !self.ended {
+            if let Err(failure) = self.ask().await {
+                self.fail(failure).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deals with a broken connection: waits for the next attempt.
+    async fn pause(&mut self, error: TransportError) -> Result<(), Error> {
+        let exchange = self
+            .current
+            .take()
+            .map_or_else(|| self.exchange(), |current| current.exchange);
+        self.fail(broken(exchange, error, self.offset)).await
+    }
+
+    async fn fail(&mut self, failure: Failure) -> Result<(), Error> {
+        if self.offset >= self.failed_at + PROGRESS_BYTES {
+            self.retrier.progressed();
+        }
+        self.failed_at = self.offset;
+        match self.retrier.pause(failure).await {
+            Ok(()) => Ok(()),
+            Err(error) => self.move_on(error),
+        }
+    }
+
+    /// Goes to the next place that may have the blob, if the last one said that it does not.
+    fn move_on(&mut self, error: Error) -> Result<(), Error> {
+        let next = match self.place {
+            Place::Registry => 0,
+            Place::Url(index) => index + 1,
+        };
+        let may_be_elsewhere = matches!(error, Error::NotFound { .. } | Error::Denied { .. }) || self.refused.is_some();
+        if may_be_elsewhere && next < self.urls.len() {
+            self.refused.get_or_insert(error);
+            self.place = Place::Url(next);
+            self.retrier.progressed();
+            return Ok(());
+        }
+        self.ended = true;
+        Err(self.refused.take().unwrap_or(error).received_before(self.offset))
+    }
+
+    /// Asks for the rest of the blob and checks what the answer is.
+    async fn ask(&mut self) -> Result<(), Failure> {
+        let mut headers = HeaderMap::new();
+        // The digest is that of the bytes as stored: nothing on the way may pack or unpack them.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let from = self.offset;
+        if from > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={from}-"));
+            headers.extend(range.ok().map(|range| (header::RANGE, range)));
+        }
+        let to = match self.place {
+            Place::Registry => To::Registry {
+                session: &self.session,
+                repository: &self.repository,
+            },
+            Place::Url(_) => To::Stranger,
+        };
+        let call = Call {
+            method: Method::GET,
+            url: self.url(),
+            headers,
+            to,
+        };
+        let reply = attempt(&self.shared, &call).await?;
+        let exchange = reply.exchange();
+        match judge(&reply, from, self.size) {
+            Answer::Continues { end } => {
+                self.check_page(&reply, end.map(|end| end - from))?;
+                self.accept(reply, exchange, end);
+                Ok(())
+            }
+            Answer::Whole => {
+                self.check_page(&reply, declared_length(&reply))?;
+                if from > 0 {
+                    self.restart(&exchange, "it answered with the whole blob")?;
+                }
+                let end = declared_length(&reply);
+                self.accept(reply, exchange, end);
+                Ok(())
+            }
+            Answer::Unfit { reason } => {
+                drain(reply.response.into_body()).await;
+                self.restart(&exchange, &reason)
+            }
+            Answer::OtherSize { actual } => {
+                self.check_page(&reply, Some(actual))?;
+                Err(Failure::last(Error::SizeMismatch {
+                    exchange,
+                    expected: self.size,
+                    actual,
+                }))
+            }
+        }
+    }
+
+    fn accept(&mut self, reply: Reply, exchange: Box<Exchange>, end: Option<u64>) {
+        let body = Body::new(reply.response.into_body(), self.shared.transport.timeouts());
+        self.current = Some(Current { body, exchange, end });
+    }
+
+    /// Refuses a web page. One that has exactly the blob's size is given the benefit of the doubt: the digest decides.
+    fn check_page(&self, reply: &Reply, length: Option<u64>) -> Result<(), Failure> {
+        let content_type = content_type(reply.response.headers());
+        if is_page(&content_type) && length != Some(self.size - self.offset.min(self.size)) {
+            return Err(Failure::last(Error::Page {
+                exchange: reply.exchange(),
+                content_type,
+                due: "a blob",
+            }));
+        }
+        Ok(())
+    }
+
+    /// Goes back to the start of the blob, once.
+    fn restart(&mut self, exchange: &Exchange, reason: &str) -> Result<(), Failure> {
+        let (offset, reason) = (self.offset, reason.to_owned());
+        if self.restarted {
+            return Err(Failure::last(Error::Range {
+                exchange: Box::new(exchange.clone()),
+                offset,
+                reason,
+            }));
+        }
+        self.restarted = true;
+        self.offset = 0;
+        self.failed_at = 0;
+        let (host, digest) = (exchange.url.host(), self.digest.clone());
+        self.shared.credentials.warn(Warning::Restarted {
+            host,
+            digest,
+            offset,
+            reason,
+        });
+        Ok(())
+    }
+}
+
+/// Tells what an answer is that came to a request for a blob of `size` bytes from byte `from`.
+fn judge(reply: &Reply, from: u64, size: u64) -> Answer {
+    let headers = reply.response.headers();
+    let length = declared_length(reply);
+    match reply.response.status() {
+        StatusCode::PARTIAL_CONTENT => judge_part(ContentRange::of(headers), length, from, size),
+        StatusCode::RANGE_NOT_SATISFIABLE => match ContentRange::of(headers).and_then(|range| range.total) {
+            Some(total) if total != size => Answer::OtherSize { actual: total },
+            _ => Answer::Unfit {
+                reason: "it says that there is no such range (416)".to_owned(),
+            },
+        },
+        _ => match length {
+            Some(actual) if actual != size => Answer::OtherSize { actual },
+            _ => Answer::Whole,
+        },
+    }
+}
+
+fn judge_part(range: Option<ContentRange>, length: Option<u64>, from: u64, size: u64) -> Answer {
+    let Some(ContentRange {
+        bytes: Some((first, last)),
+        total,
+    }) = range
+    else {
+        return Answer::Unfit {
+            reason: "its part carries no usable Content-Range".to_owned(),
+        };
+    };
+    if let Some(actual) = total.filter(|&total| total != size) {
+        return Answer::OtherSize { actual };
+    }
+    if first != from {
+        return Answer::Unfit {
+            reason: format!("it answered with the bytes {first}-{last}"),
+        };
+    }
+    if last >= size {
+        return Answer::OtherSize { actual: last + 1 };
+    }
+    if length.is_some_and(|length| length != last - first + 1) {
+        return Answer::Unfit {
+            reason: "its part is not as long as its Content-Range says".to_owned(),
+        };
+    }
+    Answer::Continues { end: Some(last + 1) }
+}
+
+fn declared_length(reply: &Reply) -> Option<u64> {
+    hyper::body::Body::size_hint(reply.response.body()).exact()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(bytes: Option<(u64, u64)>, total: Option<u64>, length: Option<u64>) -> Answer {
+        judge_part(Some(ContentRange { bytes, total }), length, 4, 10)
+    }
+
+    #[test]
+    fn parts() {
+        assert_eq!(
+            part(Some((4, 9)), Some(10), Some(6)),
+            Answer::Continues { end: Some(10) }
+        );
+        assert_eq!(part(Some((4, 9)), None, None), Answer::Continues { end: Some(10) });
+        assert_eq!(
+            part(Some((4, 6)), Some(10), Some(3)),
+            Answer::Continues { end: Some(7) }
+        );
+        assert_eq!(part(Some((4, 10)), Some(11), Some(7)), Answer::OtherSize { actual: 11 });
+        assert_eq!(part(Some((4, 10)), None, Some(7)), Answer::OtherSize { actual: 11 });
+        for unfit in [
+            part(Some((0, 9)), Some(10), Some(10)),
+            part(Some((5, 9)), Some(10), Some(5)),
+            part(Some((4, 9)), Some(10), Some(5)),
+            part(None, Some(10), None),
+            judge_part(None, Some(6), 4, 10),
+        ] {
+            assert!(matches!(unfit, Answer::Unfit { .. }), "{unfit:?}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Makes a connection: name, TCP, TLS, all within one time limit.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::error::ConnectTimeout;
+use super::resolver::{Addresses, Resolver};
+use super::tls;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long a silent connection is trusted before the kernel asks whether the other side is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The connector of one pool.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    inner: HttpsConnector<HttpConnector<Resolver>>,
+    limit: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(tls: ClientConfig, addresses: Addresses, limit: Duration) -> Self {
+        let mut http = HttpConnector::new_with_resolver(Resolver::new(addresses));
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_keepalive(Some(KEEPALIVE));
+        // Shared among the addresses of a name, so that a dead one leaves time for the next.
+        http.set_connect_timeout(Some(limit));
+        Self {
+            inner: tls::wrap(tls, http),
+            limit,
+        }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.inner.call(uri);
+        let limit = self.limit;
+        Box::pin(async move {
+            match tokio::time::timeout(limit, connecting).await {
+                Ok(connected) => connected,
+                Err(_elapsed) => Err(ConnectTimeout { limit }.into()),
+            }
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! What can happen to a connection.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The part of a request in which something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Name lookup, TCP, TLS.
+    Connect,
+    /// Until the response's headers.
+    Response,
+    /// Within the body.
+    Body,
+}
+
+impl Phase {
+    pub(crate) const fn stall(self) -> &'static str {
+        match self {
+            Self::Connect => "could not connect within",
+            Self::Response => "got no answer within",
+            Self::Body => "stalled: too little arrived within",
+        }
+    }
+}
+
+/// Why there is no response, or not all of it. The cause is in `source()`.
+#[derive(Clone, Debug)]
+pub struct TransportError(Arc<Kind>);
+
+#[derive(Debug)]
+enum Kind {
+    /// The URL cannot be written into a request.
+    Unsendable(http::uri::InvalidUri),
+    Connect(hyper_util::client::legacy::Error),
+    Exchange(hyper_util::client::legacy::Error),
+    Body(hyper::Error),
+    /// The body ended before its time without the connection having said so.
+    Short,
+    Timeout {
+        phase: Phase,
+        limit: Duration,
+    },
+}
+
+impl TransportError {
+    pub(crate) fn unsendable(error: http::uri::InvalidUri) -> Self {
+        Self(Arc::new(Kind::Unsendable(error)))
+    }
+
+    pub(crate) fn request(error: hyper_util::client::legacy::Error) -> Self {
+        if let Some(ConnectTimeout { limit }) = find::<ConnectTimeout>(&error) {
+            return Self::timeout(Phase::Connect, *limit);
+        }
+        Self(Arc::new(if error.is_connect() {
+            Kind::Connect(error)
+        } else {
+            Kind::Exchange(error)
+        }))
+    }
+
+    pub(crate) fn body(error: hyper::Error) -> Self {
+        Self(Arc::new(Kind::Body(error)))
+    }
+
+    pub(crate) fn short() -> Self {
+        Self(Arc::new(Kind::Short))
+    }
+
+    pub(crate) fn timeout(phase: Phase, limit: Duration) -> Self {
+        Self(Arc::new(Kind::Timeout { phase, limit }))
+    }
+
+    /// Returns where and after how long the server was given up on, if that is what happened.
+    pub fn timed_out(&self) -> Option<(Phase, Duration)> {
+        match *self.0 {
+            Kind::Timeout { phase, limit } => Some((phase, limit)),
+            _ => None,
+        }
+    }
+
+    /// Tells whether another attempt may work.
+    ///
+    /// One that cannot: a certificate that is not trusted, a server that does not speak TLS, an address that may not be
+    /// connected to.
+    pub fn is_transient(&self) -> bool {
+        match &*self.0 {
+            Kind::Unsendable(_) => false,
+            Kind::Connect(error) => find::<rustls::Error>(error).is_none() && find::<LinkLocal>(error).is_none(),
+            Kind::Exchange(_) | Kind::Body(_) | Kind::Short | Kind::Timeout { .. } => true,
+        }
+    }
+
+    /// Tells whether the connection was refused since a name led to a link-local address.
+    pub fn is_link_local(&self) -> bool {
+        matches!(&*self.0, Kind::Connect(error) if find::<LinkLocal>(error).is_some())
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Kind::Unsendable(_) => f.write_str("the URL cannot be sent"),
+            Kind::Connect(error) if find::<rustls::Error>(error).is_some() => {
+                f.write_str("no TLS connection could be made")
+            }
+            Kind::Connect(_) => f.write_str("no connection could be made"),
+            Kind::Exchange(_) => f.write_str("the connection broke before the answer"),
+            Kind::Body(_) => f.write_str("the connection broke within the answer"),
+            Kind::Short => f.write_str("the answer ended too early"),
+            Kind::Timeout { phase, limit } => write!(f, "{} {} s", phase.stall(), limit.as_secs_f64()),
+        }
+    }
+}
+
+impl StdError for TransportError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &*self.0 {
+            Kind::Unsendable(error) => Some(error),
+            // Their own text says no more than ours.
+            Kind::Connect(error) | Kind::Exchange(error) => error.source(),
+            Kind::Body(error) => Some(error),
+            Kind::Short | Kind::Timeout { .. } => None,
+        }
+    }
+}
+
+/// The connector gave up.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {} s", limit.as_secs_f64())]
+pub(super) struct ConnectTimeout {
+    pub(super) limit: Duration,
+}
+
+/// A name that a server told us led to a link-local address.
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads to a link-local address, which a server may not send us to")]
+pub(super) struct LinkLocal;
+
+/// Finds a cause by its type. Looks into `io::Error`s too, which do not give what they wrap as their source.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    if let Some(found) = error.downcast_ref::<T>() {
+        return Some(found);
+    }
+    if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        return find(inner);
+    }
+    error.source().and_then(find)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_io_errors_wrap() {
+        let error = io::Error::other(io::Error::other(LinkLocal));
+        assert!(find::<LinkLocal>(&error).is_some());
+        assert!(find::<rustls::Error>(&error).is_none());
+    }
+
+    #[test]
+    fn a_timeout_says_where() {
+        let error = TransportError::timeout(Phase::Body, Duration::from_millis(1500));
+        assert_eq!(error.to_string(), "stalled: too little arrived within 1.5 s");
+        assert!(error.is_transient());
+    }
+}

@@ -5,11 +5,11 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{Error as _, IgnoredAny};
+use serde::de::IgnoredAny;
 
 use crate::descriptor::WireDescriptor;
 use crate::error::DocumentError;
-use crate::lenient;
+use crate::lenient::{self, Object};
 use crate::{Algorithm, Descriptor, Digest, ImageConfig, MediaType};
 
 /// The largest manifest or index that is read, in bytes: 4 MiB, what registries at least accept
@@ -24,6 +24,9 @@ pub const MAX_INDEX_DEPTH: usize = 4;
 
 const MANIFEST_OR_INDEX: &str = "manifest or index";
 const CONFIG: &str = "image configuration";
+
+/// Where a type stands that the document does not state itself.
+const TRANSPORT: &str = "Content-Type (or descriptor)";
 
 /// A parsed document with the bytes it came from.
 ///
@@ -295,13 +298,10 @@ fn check_bytes(
 
 /// Reads a JSON object.
 fn read<'bytes, T: Deserialize<'bytes>>(bytes: &'bytes [u8], document: &'static str) -> Result<T, DocumentError> {
-    // Serde would fill a struct from an array, too, in the order of its fields.
-    let result = if bytes.trim_ascii_start().starts_with(b"{") || bytes.is_empty() {
-        serde_json::from_slice(bytes)
-    } else {
-        Err(serde_json::Error::custom("a JSON object was expected"))
-    };
-    result.map_err(|source| DocumentError::Json { document, source })
+    match serde_json::from_slice(bytes) {
+        Ok(Object(value)) => Ok(value),
+        Err(source) => Err(DocumentError::Json { document, source }),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -351,16 +351,16 @@ struct Outline {
 impl Outline {
     /// Returns the kind, and the type if anyone stated it.
     fn classify(&self, transport: Option<&MediaType>) -> Result<(Kind, Option<MediaType>), DocumentError> {
-        let own = Some(&self.media_type).filter(|media_type| !media_type.is_empty());
+        let own = Some(&self.media_type).filter(|media_type| !media_type.is_generic());
         let shape = self.shape()?;
         let stated = own
             .map(|own| ("mediaType", own))
-            .or_else(|| transport.map(|said| ("Content-Type", said)));
+            .or_else(|| transport.map(|said| (TRANSPORT, said)));
         if let (Some(own), Some(transport)) = (own, transport)
             && own != transport
         {
             return Err(DocumentError::TypeMismatch {
-                first: "Content-Type",
+                first: TRANSPORT,
                 says: transport.to_string(),
                 second: "document's mediaType",
                 contradicts: own.to_string(),
@@ -423,12 +423,12 @@ impl Outline {
 #[serde(rename_all = "camelCase")]
 struct WireIndex {
     #[serde(default, deserialize_with = "lenient::null_is_default")]
-    manifests: Vec<WireDescriptor>,
+    manifests: Vec<Object<WireDescriptor>>,
     #[serde(default, deserialize_with = "lenient::null_is_default")]
     annotations: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "lenient::text")]
     artifact_type: Option<String>,
-    subject: Option<WireDescriptor>,
+    subject: Option<Object<WireDescriptor>>,
 }
 
 impl WireIndex {
@@ -439,7 +439,7 @@ impl WireIndex {
             artifact_type: self.artifact_type,
             subject: self
                 .subject
-                .map(|subject| subject.check(|| "subject".to_owned()))
+                .map(|Object(subject)| subject.check(|| "subject".to_owned()))
                 .transpose()?,
         })
     }
@@ -448,37 +448,35 @@ impl WireIndex {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireManifest {
-    config: Option<WireDescriptor>,
+    config: Option<Object<WireDescriptor>>,
     #[serde(default, deserialize_with = "lenient::null_is_default")]
-    layers: Vec<WireDescriptor>,
+    layers: Vec<Object<WireDescriptor>>,
     #[serde(default, deserialize_with = "lenient::null_is_default")]
     annotations: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "lenient::text")]
     artifact_type: Option<String>,
-    subject: Option<WireDescriptor>,
+    subject: Option<Object<WireDescriptor>>,
 }
 
 impl WireManifest {
     fn check(self) -> Result<Manifest, DocumentError> {
+        let Object(config) = self.config.ok_or(DocumentError::NoConfig)?;
         Ok(Manifest {
-            config: self
-                .config
-                .ok_or(DocumentError::NoConfig)?
-                .check(|| "config".to_owned())?,
+            config: config.check(|| "config".to_owned())?,
             layers: check_list(self.layers, "layers")?,
             annotations: self.annotations,
             artifact_type: self.artifact_type,
             subject: self
                 .subject
-                .map(|subject| subject.check(|| "subject".to_owned()))
+                .map(|Object(subject)| subject.check(|| "subject".to_owned()))
                 .transpose()?,
         })
     }
 }
 
-fn check_list(list: Vec<WireDescriptor>, member: &str) -> Result<Vec<Descriptor>, DocumentError> {
+fn check_list(list: Vec<Object<WireDescriptor>>, member: &str) -> Result<Vec<Descriptor>, DocumentError> {
     list.into_iter()
         .enumerate()
-        .map(|(position, descriptor)| descriptor.check(|| format!("{member}[{position}]")))
+        .map(|(position, Object(descriptor))| descriptor.check(|| format!("{member}[{position}]")))
         .collect()
 }

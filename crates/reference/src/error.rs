@@ -37,7 +37,7 @@ impl Part {
             Self::Registry => "a registry is made of letters, digits, '.' and '-', perhaps with a port",
             Self::Repository => "a repository is made of lower-case letters, digits, '.', '_', '-' and '/'",
             Self::Tag => "a tag is made of letters, digits, '_', '.' and '-'",
-            Self::Digest => "a digest has the form algorithm:hex",
+            Self::Digest => "a digest has the form algorithm:hex, the hexadecimal digits in lower case",
             Self::Whole => "a reference has the form [registry/]repository[:tag][@digest]",
         }
     }
@@ -156,12 +156,13 @@ impl ParseError {
 
     /// Returns two lines for a terminal: the text, and a caret under the position.
     ///
-    /// Control characters are shown escaped, so the text cannot do anything to the terminal.
+    /// What is not printable ASCII is shown escaped: so the caret stands where it should, the text cannot do anything to
+    /// the terminal, and a Cyrillic letter does not pass for a Latin one.
     pub fn pointer(&self) -> String {
         let shown = |text: &str| -> String {
             text.chars()
                 .flat_map(|c| {
-                    if is_shown_as_it_is(c) {
+                    if matches!(c, ' '..='~') {
                         vec![c]
                     } else {
                         c.escape_default().collect()
@@ -169,15 +170,9 @@ impl ParseError {
                 })
                 .collect()
         };
-        let column = shown(&self.text[..self.fault.position]).chars().count();
+        let column = shown(&self.text[..self.fault.position]).len();
         format!("{}\n{:column$}^", shown(&self.text), "")
     }
-}
-
-/// Returns whether a terminal gives the character one column; those it surely does not are escaped.
-fn is_shown_as_it_is(c: char) -> bool {
-    // `escape_debug` knows which characters cannot be printed; it also escapes quotes and backslashes, which can.
-    matches!(c, '\'' | '"' | '\\') || c.escape_debug().count() == 1
 }
 
 impl fmt::Display for ParseError {
@@ -195,6 +190,15 @@ impl fmt::Display for ParseError {
         write!(f, "invalid {subject} {:?}: ", self.text)?;
         match problem {
             Problem::Empty => write!(f, "the {part} at position {position} is empty; {}", part.alphabet()),
+            // Many that are not ASCII look like letters that are allowed.
+            Problem::Character { found } if !found.is_ascii() => {
+                let code = u32::from(*found);
+                write!(
+                    f,
+                    "the {part} has {found:?} (U+{code:04X}) at position {position}; {}",
+                    part.alphabet()
+                )
+            }
             Problem::Character { found } => {
                 write!(
                     f,
@@ -241,7 +245,7 @@ impl fmt::Display for ParseError {
                 f,
                 "it has a scheme that ends at position {position}; a reference is no URL, it has the form [registry/]repository[:tag][@digest]"
             ),
-            Problem::Digest(source) => write!(f, "the digest at position {position} is not valid: {source}"),
+            Problem::Digest(source) => write!(f, "the digest is wrong at position {position}: {source}"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use unlade_oci::Digest;
+use unlade_oci::{Digest, DigestError};
 
 use crate::error::{Fault, ParseError, Part, Problem};
 use crate::grammar;
@@ -156,11 +156,17 @@ fn read_digest(text: &str, start: usize) -> Result<Digest, Fault> {
         return Err(Fault::new(Part::Digest, start, Problem::Empty));
     }
     text.parse().map_err(|source| {
-        let within = match &source {
-            unlade_oci::DigestError::NotHex { position, .. } => *position,
-            _ => 0,
+        let (within, problem) = match source {
+            DigestError::NotHex { position, found } => (position, Problem::Character { found }),
+            // What is missing is missing at the end; what is too much begins after the last digit that is due.
+            DigestError::WrongLength { algorithm, .. } => {
+                let due = algorithm.as_str().len() + 1 + algorithm.hex_len();
+                (due.min(text.len()), Problem::Digest(source))
+            }
+            DigestError::NoSeparator => (text.len(), Problem::Digest(source)),
+            _ => (0, Problem::Digest(source)),
         };
-        Fault::new(Part::Digest, start + within, Problem::Digest(source))
+        Fault::new(Part::Digest, start + within, problem)
     })
 }
 

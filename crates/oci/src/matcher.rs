@@ -79,7 +79,7 @@ impl PlatformMatcher {
     /// Returns whether an image that was found without an index suits, by the platform its configuration names.
     ///
     /// Configurations say less than indexes: what one leaves out (often the variant, in old ones everything) is taken
-    /// to suit.
+    /// to suit. Versions and features of the operating system are not compared.
     pub fn accepts_config(&self, config: &Platform) -> bool {
         let config = config.normalized_config();
         if !config.os.is_empty() && config.os != self.wanted.os {
@@ -104,8 +104,8 @@ impl PlatformMatcher {
             (Some(wanted), Some(offered)) if wanted == offered => Some(0),
             // Windows runs images of its own build (the third number), whatever their revision.
             (Some(wanted), Some(offered)) => {
-                let build = |version: &str| version.split('.').take(3).map(str::to_owned).collect::<Vec<_>>();
-                (self.wanted.os == "windows" && build(wanted) == build(offered)).then_some(1)
+                let is_same_build = wanted.split('.').take(3).eq(offered.split('.').take(3));
+                (self.wanted.os == "windows" && is_same_build).then_some(1)
             }
             (Some(_), None) => Some(2),
         }

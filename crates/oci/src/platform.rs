@@ -179,7 +179,7 @@ const fn host_variant() -> Option<&'static str> {
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The parts may come from a hostile document and end on a terminal.
-        f.write_str(or_unknown(&self.os).escape_debug().to_string().as_str())?;
+        write!(f, "{}", or_unknown(&self.os).escape_debug())?;
         if let Some(version) = &self.os_version {
             write!(f, "({})", version.escape_debug())?;
         }

@@ -1,1 +1,99 @@
 //! One layer stream to files below a directory descriptor.
+//!
+//! [`extract_layer`] reads a layer blob from any reader, decompresses it, hashes it on both sides of the decompressor, reads
+//! it as a tar archive and makes its files below a directory, all at the same time and with less than 3 MiB of buffers.
+//! [`digest_layer`] does the same without making files. [`read_layer`] hands the entries to any [`EntrySink`].
+//!
+//! The input is taken to be hostile: whatever it says, nothing outside the target directory is touched, memory is bounded
+//! by [`Limits`], and what the layer says that is not done is either an [`Error`] or a line in the [`Summary`].
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | `pipeline`, `chunk`, `stream` | the threads of one layer and the buffers between them |
+//! | `inflate` | gzip, zstd or nothing |
+//! | `tar` | the reading half: blocks → entries |
+//! | `entry` | the seam: [`Entry`], [`EntrySink`] |
+//! | `directory` | today's writing half: entries → a layer directory |
+//!
+//! **Invariant:** `tar` and `pipeline` know no filesystem, `directory` knows no tar.
+//!
+//! **Invariant:** everything here blocks and none of it is asynchronous; the caller gives it a thread.
+
+mod chunk;
+mod directory;
+mod entry;
+mod error;
+mod inflate;
+mod options;
+mod pipeline;
+mod progress;
+mod raw_path;
+mod report;
+mod stream;
+mod summary;
+mod tar;
+
+use std::io::Read;
+
+use unlade_oci::Algorithm;
+use unlade_sys::Dir;
+
+use crate::directory::DirectoryWriter;
+pub use crate::entry::{Content as EntryContent, Entry, EntrySink, Extent, Kind, NullSink, Time, Xattr};
+pub use crate::error::Error;
+pub use crate::options::{Limits, Options, Privilege, Whiteouts};
+pub use crate::progress::Progress;
+pub use crate::raw_path::{EscapeError, RawPath};
+pub use crate::report::{Content, LayerReport};
+pub use crate::summary::{Count, LowerHardLink, Note, Summary};
+
+/// Extracts the layer that `input` delivers into the directory `target`, which should be empty.
+///
+/// The input is read to its end, and so is what follows the archive in it, since the digests cover it. It is up to the
+/// caller to compare the digests of the report with what they should be, *before* anybody uses the directory. After an
+/// error the directory holds part of the layer.
+pub fn extract_layer<R: Read + Send>(
+    input: R,
+    target: &Dir,
+    blob_algorithm: Algorithm,
+    diff_algorithm: Algorithm,
+    options: &Options,
+    progress: &Progress,
+) -> Result<LayerReport, Error> {
+    let mut writer = DirectoryWriter::new(target, options)?;
+    let mut report = pipeline::run(
+        input,
+        &mut writer,
+        blob_algorithm,
+        diff_algorithm,
+        &options.limits,
+        progress,
+    )?;
+    let mut summary = writer.into_summary();
+    summary.absorb(report.summary);
+    report.summary = summary;
+    Ok(report)
+}
+
+/// Reads the layer that `input` delivers as [`extract_layer`] does, with the same checks of its form, and makes no files.
+pub fn digest_layer<R: Read + Send>(
+    input: R,
+    blob_algorithm: Algorithm,
+    diff_algorithm: Algorithm,
+    limits: &Limits,
+    progress: &Progress,
+) -> Result<LayerReport, Error> {
+    pipeline::run(input, &mut NullSink, blob_algorithm, diff_algorithm, limits, progress)
+}
+
+/// Reads the layer that `input` delivers and hands its entries to `sink`; the summary of the report is that of the reading.
+pub fn read_layer<R: Read + Send>(
+    input: R,
+    sink: &mut dyn EntrySink,
+    blob_algorithm: Algorithm,
+    diff_algorithm: Algorithm,
+    limits: &Limits,
+    progress: &Progress,
+) -> Result<LayerReport, Error> {
+    pipeline::run(input, sink, blob_algorithm, diff_algorithm, limits, progress)
+}

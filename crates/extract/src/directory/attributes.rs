@@ -1,0 +1,358 @@
+//! Owner, extended attributes, mode and times, in this order, and with the fewest calls.
+//!
+//! The data comes first, since writing changes times and takes set-id bits away; then the owner, since changing it takes
+//! set-id bits and capabilities away; then extended attributes, which a mode may forbid to set; then the mode; then times.
+
+use std::ffi::OsStr;
+use std::fs::File;
+
+use rustix::fs::{Mode, Stat, Timespec, Timestamps};
+use rustix::io::Errno;
+use unlade_sys::Dir;
+
+use super::parents::Parent;
+use super::{DirectoryWriter, failed, is};
+use crate::entry::{Entry, Kind, Time, Xattr};
+use crate::{Error, Note, Privilege};
+
+/// The attribute in which containers/storage, fuse-overlayfs and libkrun look for the owner and mode that a file is meant
+/// to have: `uid:gid:mode`, the mode in octal, and for a device `:char-MAJOR-MINOR` or `:block-MAJOR-MINOR`.
+pub(super) const OVERRIDE_STAT: &str = "user.containers.override_stat";
+
+/// Default access-control list of a directory, which what is made in it inherits.
+const DEFAULT_ACL: &str = "system.posix_acl_default";
+
+/// Attributes of an entry that can outlive it.
+#[derive(Clone, Debug)]
+pub(super) struct Attributes {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) mode: u32,
+    pub(super) mtime: Time,
+    pub(super) xattrs: Box<[Xattr]>,
+}
+
+impl Attributes {
+    pub(super) fn of(entry: &Entry<'_>) -> Self {
+        Self {
+            uid: entry.uid,
+            gid: entry.gid,
+            mode: entry.mode,
+            mtime: entry.mtime,
+            xattrs: entry.xattrs.into(),
+        }
+    }
+
+    /// What a directory gets that no entry describes.
+    pub(super) fn implied(mtime: Time) -> Self {
+        Self {
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+            mtime,
+            xattrs: Box::default(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        let xattrs: usize = self
+            .xattrs
+            .iter()
+            .map(|xattr| xattr.name.len() + xattr.value.len() + 32)
+            .sum();
+        (size_of::<Self>() + xattrs) as u64
+    }
+}
+
+/// What the kernel gives a new file by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Environment {
+    uid: u32,
+    gid: u32,
+    umask: u32,
+}
+
+impl Environment {
+    /// Finds out what files made in `root` get, and takes away what `root` would make them inherit.
+    pub(super) fn of(root: &Dir) -> unlade_sys::Result<Self> {
+        root.remove_own_xattr(OsStr::new(DEFAULT_ACL))?;
+        let stat = root.stat_self()?;
+        let set_gid = stat.st_mode & 0o2000 != 0;
+        let gid = if set_gid {
+            stat.st_gid
+        } else {
+            rustix::process::getegid().as_raw()
+        };
+        Ok(Self {
+            uid: rustix::process::geteuid().as_raw(),
+            gid,
+            umask: umask(),
+        })
+    }
+
+    /// Says whether what was made with `created` needs its mode set to be `wanted`.
+    fn needs_mode(self, created: u32, wanted: u32) -> bool {
+        created & !self.umask != wanted
+    }
+}
+
+/// Returns the mode to make a file with that is to have `mode`.
+///
+/// Without root, an owner without write permission could not set attributes, so it is added for the time being.
+pub(super) fn creation_mode(mode: u32, privilege: Privilege) -> u32 {
+    match privilege {
+        Privilege::Root => mode & 0o777,
+        Privilege::User => 0o600,
+    }
+}
+
+/// Reads the umask without changing it, which would change it for other threads. If it cannot be read, it counts as one that
+/// takes everything away, so that every mode is set.
+fn umask() -> u32 {
+    let status = rustix::fs::open(
+        "/proc/thread-self/status",
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map(File::from)
+    .and_then(|file| std::io::read_to_string(file).map_err(|_| Errno::IO))
+    .unwrap_or_default();
+    let value = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    value
+        .and_then(|value| u32::from_str_radix(value.trim(), 8).ok())
+        .unwrap_or(0o777)
+}
+
+impl DirectoryWriter<'_> {
+    /// Sets the attributes of a regular file by its descriptor. `device` is what it stands for, if for a device.
+    pub(super) fn finish_file(
+        &mut self,
+        file: &File,
+        parent: &Parent,
+        name: &OsStr,
+        entry: &Entry<'_>,
+        created_mode: u32,
+        device: Option<&str>,
+    ) -> Result<(), Error> {
+        let failed = |operation: &'static str| {
+            move |errno: Errno| {
+                failed(entry.path)(unlade_sys::Error::new(operation, parent.dir.path().join(name), errno))
+            }
+        };
+        let attributes = Owner {
+            uid: entry.uid,
+            gid: entry.gid,
+            mode: entry.mode,
+        };
+        let set_owner = |uid, gid| {
+            rustix::fs::fchown(
+                file,
+                Some(rustix::fs::Uid::from_raw(uid)),
+                Some(rustix::fs::Gid::from_raw(gid)),
+            )
+            .map_err(|errno| unlade_sys::Error::new("set the owner of", parent.dir.path().join(name), errno))
+        };
+        let set_xattr =
+            |attribute: &OsStr, value: &[u8]| unlade_sys::set_xattr(file, parent.dir.path(), attribute, value);
+        self.set_owner(entry.path, attributes, device, set_owner, set_xattr)?;
+        self.set_xattrs(entry.path, entry.xattrs, set_xattr)?;
+        if self.environment.needs_mode(created_mode, entry.mode) {
+            rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(failed("set the mode of"))?;
+        }
+        rustix::fs::futimens(file, &timestamps(entry.mtime)).map_err(failed("set the times of"))?;
+        if may_be_clamped(entry.mtime) {
+            let stat = rustix::fs::fstat(file).map_err(failed("read the attributes of"))?;
+            self.note_clamped(entry.path, entry.mtime, &stat);
+        }
+        Ok(())
+    }
+
+    /// Sets the attributes of a link or special file by its name; `created_mode` is none for a link, which has no mode.
+    pub(super) fn finish_name(
+        &mut self,
+        parent: &Parent,
+        name: &OsStr,
+        entry: &Entry<'_>,
+        created_mode: Option<u32>,
+    ) -> Result<(), Error> {
+        let dir = &parent.dir;
+        let owner = Owner {
+            uid: entry.uid,
+            gid: entry.gid,
+            mode: entry.mode,
+        };
+        let set_xattr = |attribute: &OsStr, value: &[u8]| dir.set_xattr(name, attribute, value);
+        self.set_owner(
+            entry.path,
+            owner,
+            None,
+            |uid, gid| dir.set_owner(name, uid, gid),
+            set_xattr,
+        )?;
+        self.set_xattrs(entry.path, entry.xattrs, set_xattr)?;
+        if let Some(created) = created_mode
+            && self.environment.needs_mode(created, entry.mode)
+        {
+            dir.set_mode(name, entry.mode).map_err(failed(entry.path))?;
+        }
+        dir.set_times(name, &timestamps(entry.mtime))
+            .map_err(failed(entry.path))?;
+        if may_be_clamped(entry.mtime)
+            && let Some(stat) = dir.stat(name).map_err(failed(entry.path))?
+        {
+            self.note_clamped(entry.path, entry.mtime, &stat);
+        }
+        Ok(())
+    }
+
+    /// Sets the attributes of a directory by its descriptor.
+    pub(super) fn finish_directory(&mut self, dir: &Dir, path: &[u8], attributes: &Attributes) -> Result<(), Error> {
+        let owner = Owner {
+            uid: attributes.uid,
+            gid: attributes.gid,
+            mode: attributes.mode,
+        };
+        let set_xattr = |attribute: &OsStr, value: &[u8]| dir.set_own_xattr(attribute, value);
+        if path.is_empty() && self.options.privilege == Privilege::Root {
+            // The root was not made here, so its owner is not known to be the default.
+            dir.set_own_owner(owner.uid, owner.gid)
+                .or_else(|error| self.owner_refused(path, error))?;
+        } else {
+            self.set_owner(path, owner, None, |uid, gid| dir.set_own_owner(uid, gid), set_xattr)?;
+        }
+        self.set_xattrs(path, &attributes.xattrs, set_xattr)?;
+        // A set-gid parent hands its bit down, so the mode is never known to be the one asked for.
+        dir.set_own_mode(attributes.mode).map_err(failed(path))?;
+        dir.set_own_times(&timestamps(attributes.mtime)).map_err(failed(path))?;
+        if may_be_clamped(attributes.mtime) {
+            let stat = dir.stat_self().map_err(failed(path))?;
+            self.note_clamped(path, attributes.mtime, &stat);
+        }
+        Ok(())
+    }
+
+    /// Sets the owner, or records it where it cannot be set.
+    fn set_owner(
+        &mut self,
+        path: &[u8],
+        owner: Owner,
+        device: Option<&str>,
+        set: impl FnOnce(u32, u32) -> unlade_sys::Result<()>,
+        set_xattr: impl Fn(&OsStr, &[u8]) -> unlade_sys::Result<()>,
+    ) -> Result<(), Error> {
+        let is_ours = owner.uid == self.environment.uid && owner.gid == self.environment.gid;
+        if self.options.privilege == Privilege::Root {
+            if !is_ours {
+                set(owner.uid, owner.gid).or_else(|error| self.owner_refused(path, error))?;
+            }
+            if device.is_none() {
+                return Ok(());
+            }
+        }
+        let value = owner.override_stat(device);
+        match set_xattr(OsStr::new(OVERRIDE_STAT), value.as_bytes()) {
+            Ok(()) if !is_ours && self.options.privilege == Privilege::User => {
+                self.summary.note(Note::OwnerRecorded, path);
+            }
+            Ok(()) => {}
+            // Links and special files cannot have `user.` attributes, and some filesystems have none at all.
+            Err(error)
+                if [Errno::OPNOTSUPP, Errno::PERM, Errno::ACCESS]
+                    .iter()
+                    .any(|errno| is(&error, *errno)) =>
+            {
+                if !is_ours {
+                    self.summary.note(Note::OwnerLost, path);
+                }
+            }
+            Err(error) => return Err(failed(path)(error)),
+        }
+        Ok(())
+    }
+
+    /// Goes on where the kernel refuses an owner, as it does for one that has no place in the user namespace.
+    fn owner_refused(&mut self, path: &[u8], error: unlade_sys::Error) -> Result<(), Error> {
+        if is(&error, Errno::INVAL) || is(&error, Errno::PERM) {
+            self.summary.note(Note::OwnerLost, path);
+            return Ok(());
+        }
+        Err(failed(path)(error))
+    }
+
+    fn note_clamped(&mut self, path: &[u8], wanted: Time, stat: &Stat) {
+        if stat.st_mtime != wanted.seconds {
+            self.summary.note(Note::TimeClamped, path);
+        }
+    }
+}
+
+/// Whom a file is meant to belong to, and with what mode.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+}
+
+impl Owner {
+    fn override_stat(self, device: Option<&str>) -> String {
+        let Self { uid, gid, mode } = self;
+        match device {
+            Some(device) => format!("{uid}:{gid}:{mode:04o}:{device}"),
+            None => format!("{uid}:{gid}:{mode:04o}"),
+        }
+    }
+}
+
+/// Returns how `user.containers.override_stat` calls a device.
+pub(super) fn device_name(kind: Kind<'_>) -> Option<String> {
+    match kind {
+        Kind::CharDevice { major, minor } => Some(format!("char-{major}-{minor}")),
+        Kind::BlockDevice { major, minor } => Some(format!("block-{major}-{minor}")),
+        _ => None,
+    }
+}
+
+/// Says whether there are filesystems in use that do not hold the time; the kernel clamps it to what they hold.
+fn may_be_clamped(time: Time) -> bool {
+    i32::try_from(time.seconds).is_err()
+}
+
+fn timestamps(time: Time) -> Timestamps {
+    let time = Timespec {
+        tv_sec: time.seconds,
+        tv_nsec: time.nanoseconds.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn override_stat_is_what_others_read() {
+        let owner = Owner {
+            uid: 1000,
+            gid: 1001,
+            mode: 0o644,
+        };
+        assert_eq!(owner.override_stat(None), "1000:1001:0644");
+        let set_uid = Owner {
+            uid: 0,
+            gid: 0,
+            mode: 0o4755,
+        };
+        assert_eq!(set_uid.override_stat(None), "0:0:4755");
+        let device = device_name(Kind::CharDevice { major: 1, minor: 3 });
+        assert_eq!(set_uid.override_stat(device.as_deref()), "0:0:4755:char-1-3");
+        assert_eq!(
+            device_name(Kind::BlockDevice { major: 8, minor: 0 }).as_deref(),
+            Some("block-8-0")
+        );
+        assert_eq!(device_name(Kind::Fifo), None);
+    }
+}

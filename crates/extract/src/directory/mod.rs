@@ -1,0 +1,347 @@
+//! The writer that makes a layer directory: entries → files below a directory descriptor.
+//!
+//! Nothing is resolved as a string. The parent of an entry is a descriptor ([`parents`]), got with symbolic links resolved
+//! inside the root and kept for the entries that follow, which in a tar stream mostly share it; the entry itself is one name
+//! below that descriptor, and never followed. A regular file costs four system calls if its owner and mode are what the
+//! kernel gives by itself: open, write, set times, close.
+//!
+//! Two things wait for the end of the stream: attributes of directories ([`directories`]), since making an entry changes the
+//! times of its parent and a mode may forbid to make any; and whiteouts ([`whiteouts`]), since a path that the layer itself
+//! brings is not hidden, whatever the order of entries.
+
+mod attributes;
+mod directories;
+mod nodes;
+mod parents;
+mod whiteouts;
+mod xattrs;
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::rc::Rc;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use unlade_sys::Dir;
+
+use self::attributes::{Attributes, Environment, creation_mode};
+use self::directories::Directories;
+use self::parents::{Make, Parent, Parents};
+use crate::entry::{Content, Entry, EntrySink, Kind, Time};
+use crate::summary::LowerHardLink;
+use crate::{Error, Note, Options, RawPath, Summary, Whiteouts};
+
+/// Writes entries below a directory.
+#[derive(Debug)]
+pub(crate) struct DirectoryWriter<'a> {
+    root: Rc<Dir>,
+    options: &'a Options,
+    environment: Environment,
+    parents: Parents,
+    directories: Directories,
+    whiteouts: BTreeSet<Vec<u8>>,
+    opaques: BTreeSet<Vec<u8>>,
+    /// Memory that whiteouts take.
+    whiteout_bytes: u64,
+    /// Time of the first entry: what directories get that no entry describes.
+    first_time: Option<Time>,
+    summary: Summary,
+}
+
+impl<'a> DirectoryWriter<'a> {
+    /// Makes a writer into `target`.
+    pub(crate) fn new(target: &Dir, options: &'a Options) -> Result<Self, Error> {
+        let at_root = |source| Error::Write {
+            path: RawPath::default(),
+            source,
+        };
+        let root = Rc::new(target.try_clone().map_err(at_root)?);
+        let environment = Environment::of(&root).map_err(at_root)?;
+        Ok(Self {
+            parents: Parents::new(Rc::clone(&root)),
+            root,
+            options,
+            environment,
+            directories: Directories::default(),
+            whiteouts: BTreeSet::new(),
+            opaques: BTreeSet::new(),
+            whiteout_bytes: 0,
+            first_time: None,
+            summary: Summary::default(),
+        })
+    }
+
+    /// Returns what was noted.
+    pub(crate) fn into_summary(self) -> Summary {
+        self.summary
+    }
+
+    fn directory(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
+        let attributes = Attributes::of(entry);
+        if entry.path.is_empty() {
+            self.summary.root_declared = true;
+            self.directories.declare(b"", attributes);
+            return self.check_deferred(entry.path);
+        }
+        let (parent, name) = self.place(entry.path)?;
+        let physical = parent.child(name);
+        match parent.dir.make_dir(name, 0o700) {
+            Ok(()) => {}
+            Err(error) if is(&error, Errno::EXIST) => {
+                let found = parent.dir.stat(name).map_err(failed(entry.path))?;
+                if found.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
+                    if self.directories.is_declared(&physical) {
+                        self.summary.note(Note::Duplicate, entry.path);
+                    }
+                } else {
+                    self.clear_way(&parent, name, entry.path)?;
+                    parent.dir.make_dir(name, 0o700).map_err(failed(entry.path))?;
+                }
+            }
+            Err(error) => return Err(failed(entry.path)(error)),
+        }
+        self.directories.declare(&physical, attributes);
+        self.check_deferred(entry.path)
+    }
+
+    fn file(&mut self, entry: &Entry<'_>, size: u64, content: &mut dyn Content) -> Result<(), Error> {
+        let (parent, name) = self.place(entry.path)?;
+        let created_mode = creation_mode(entry.mode, self.options.privilege);
+        let file = self.create(&parent, name, entry.path, |dir| dir.create_file(name, created_mode))?;
+        write_content(&file, size, content, |source| Error::Write {
+            path: RawPath::from(entry.path),
+            source: unlade_sys::Error::new("write", parent.dir.path().join(name), source),
+        })?;
+        self.finish_file(&file, &parent, name, entry, created_mode, None)
+    }
+
+    fn symlink(&mut self, entry: &Entry<'_>, target: &[u8]) -> Result<(), Error> {
+        let (parent, name) = self.place(entry.path)?;
+        let target = OsStr::from_bytes(target);
+        self.create(&parent, name, entry.path, |dir| dir.make_symlink(name, target))?;
+        self.finish_name(&parent, name, entry, None)
+    }
+
+    fn hard_link(&mut self, entry: &Entry<'_>, target: &[u8]) -> Result<(), Error> {
+        let refused = |problem: &str| {
+            Error::refused(
+                entry.path,
+                format!("it is a hard link to {}, {problem}", RawPath::from(target)),
+            )
+        };
+        if target.is_empty() {
+            return Err(refused("which is the root"));
+        }
+        let (target_parent, target_name) = split(target);
+        let Some(source) = self.parent(target_parent, Make::Nothing)? else {
+            return self.lower_hard_link(entry, target);
+        };
+        match source.dir.stat(target_name).map_err(failed(entry.path))? {
+            None => return self.lower_hard_link(entry, target),
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                return Err(refused("which is a directory"));
+            }
+            Some(_) => {}
+        }
+        let (parent, name) = self.place(entry.path)?;
+        let (from, to) = (source.child(target_name), parent.child(name));
+        if from == to {
+            self.summary.note(Note::Duplicate, entry.path);
+            return Ok(());
+        }
+        if from.strip_prefix(&to[..]).is_some_and(|rest| rest.starts_with(b"/")) {
+            return Err(refused("which it would remove"));
+        }
+        let link = |dir: &Dir| dir.make_hard_link(name, &source.dir, target_name);
+        match self.create(&parent, name, entry.path, link) {
+            Err(Error::Write { source, .. }) if is(&source, Errno::NOENT) => {
+                Err(refused("which its own parent replaces"))
+            }
+            other => other,
+        }
+    }
+
+    fn lower_hard_link(&mut self, entry: &Entry<'_>, target: &[u8]) -> Result<(), Error> {
+        let (parent_path, name) = split(entry.path);
+        if let Some(parent) = self.parent(parent_path, Make::Nothing)? {
+            self.clear_way(&parent, name, entry.path)?;
+        }
+        self.summary.note(Note::HardLinkToLower, entry.path);
+        self.whiteout_bytes += (entry.path.len() + target.len() + 64) as u64;
+        self.summary.lower_hard_links.push(LowerHardLink {
+            path: entry.path.into(),
+            target: target.into(),
+        });
+        self.check_deferred(entry.path)
+    }
+
+    /// Keeps a whiteout as the file that it is in the archive.
+    fn plain_whiteout(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
+        let mut path = Vec::with_capacity(entry.path.len() + 16);
+        if entry.kind == Kind::Opaque {
+            path.extend_from_slice(entry.path);
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(b".wh..wh..opq");
+        } else {
+            let (parent, name) = split(entry.path);
+            path.extend_from_slice(parent);
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(b".wh.");
+            path.extend_from_slice(name.as_bytes());
+        }
+        let file = Entry {
+            path: &path,
+            kind: Kind::File { size: 0 },
+            xattrs: &[],
+            ..entry.clone()
+        };
+        self.file(&file, 0, &mut NoContent)
+    }
+
+    /// Returns the parent of `path`, which is made if need be, and its last name.
+    fn place<'p>(&mut self, path: &'p [u8]) -> Result<(Parent, &'p OsStr), Error> {
+        let (parent, name) = split(path);
+        let parent = self.parent(parent, Make::Replacing)?;
+        // `Replacing` always ends in a directory.
+        let parent = parent.ok_or_else(|| Error::refused(path, "its parent cannot be made"))?;
+        Ok((parent, name))
+    }
+
+    /// Makes something with `make`, and again after removing what is in its way.
+    fn create<T>(
+        &mut self,
+        parent: &Parent,
+        name: &OsStr,
+        path: &[u8],
+        make: impl Fn(&Dir) -> unlade_sys::Result<T>,
+    ) -> Result<T, Error> {
+        match make(&parent.dir) {
+            Err(error) if is(&error, Errno::EXIST) => {
+                self.clear_way(parent, name, path)?;
+                make(&parent.dir).map_err(failed(path))
+            }
+            other => other.map_err(failed(path)),
+        }
+    }
+
+    /// Removes what is at `name`, a directory with all that is in it.
+    fn clear_way(&mut self, parent: &Parent, name: &OsStr, path: &[u8]) -> Result<(), Error> {
+        let Some(stat) = parent.dir.stat(name).map_err(failed(path))? else {
+            return Ok(());
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                self.summary.note(Note::TreeReplaced, path);
+                // Descriptors of what is removed must not be used again, and no attributes wait for it.
+                self.parents.forget();
+                self.directories.remove(&parent.child(name));
+                parent.dir.remove_all(name).map_err(failed(path))?;
+            }
+            file_type => {
+                self.summary.note(Note::Duplicate, path);
+                if file_type == FileType::Symlink {
+                    // It may have been on the way to a parent.
+                    self.parents.forget();
+                }
+                parent.dir.remove_file(name).map_err(failed(path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_deferred(&self, path: &[u8]) -> Result<(), Error> {
+        let value = self.options.limits.deferred_bytes;
+        if self.directories.bytes() + self.whiteout_bytes > value {
+            return Err(Error::Limit {
+                limit: "deferred_bytes",
+                value,
+                path: Some(RawPath::from(path)),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl EntrySink for DirectoryWriter<'_> {
+    fn entry(&mut self, entry: &Entry<'_>, content: &mut dyn Content) -> Result<(), Error> {
+        self.first_time.get_or_insert(entry.mtime);
+        match entry.kind {
+            Kind::Directory => self.directory(entry),
+            Kind::File { size } => self.file(entry, size, content),
+            Kind::Symlink { target } => self.symlink(entry, target),
+            Kind::HardLink { target } => self.hard_link(entry, target),
+            Kind::CharDevice { .. } | Kind::BlockDevice { .. } | Kind::Fifo => self.node(entry),
+            Kind::Whiteout | Kind::Opaque if self.options.whiteouts == Whiteouts::Oci => self.plain_whiteout(entry),
+            Kind::Whiteout => self.defer_whiteout(entry.path),
+            Kind::Opaque => self.defer_opaque(entry.path),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.apply_whiteouts()?;
+        self.apply_directories()
+    }
+}
+
+/// The data of an entry that has none.
+struct NoContent;
+
+impl Content for NoContent {
+    fn next(&mut self) -> Result<Option<crate::entry::Extent<'_>>, Error> {
+        Ok(None)
+    }
+}
+
+/// Writes the data of a file, leaving its holes.
+fn write_content(
+    file: &File,
+    size: u64,
+    content: &mut dyn Content,
+    failed: impl Fn(std::io::Error) -> Error,
+) -> Result<(), Error> {
+    // Where the next plain write would go, and the end of what was written.
+    let (mut position, mut end) = (0, 0);
+    let mut plain = file;
+    while let Some(extent) = content.next()? {
+        let length = extent.data.len() as u64;
+        if extent.offset == position {
+            plain.write_all(extent.data).map_err(&failed)?;
+            position += length;
+        } else {
+            file.write_all_at(extent.data, extent.offset).map_err(&failed)?;
+        }
+        end = extent.offset + length;
+    }
+    if end < size {
+        file.set_len(size).map_err(&failed)?;
+    }
+    Ok(())
+}
+
+/// Splits a path into its parent and its last component.
+fn split(path: &[u8]) -> (&[u8], &OsStr) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], OsStr::from_bytes(&path[slash + 1..])),
+        None => (&[], OsStr::from_bytes(path)),
+    }
+}
+
+fn is(error: &unlade_sys::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+/// Returns what makes an error of a failed operation at the entry `path`.
+fn failed(path: &[u8]) -> impl FnOnce(unlade_sys::Error) -> Error + Copy + '_ {
+    move |source| Error::Write {
+        path: RawPath::from(path),
+        source,
+    }
+}

@@ -1,0 +1,54 @@
+//! Devices and FIFOs.
+
+use rustix::io::Errno;
+use unlade_sys::NodeKind;
+
+use super::attributes::{creation_mode, device_name};
+use super::{DirectoryWriter, is};
+use crate::entry::{Entry, Kind};
+use crate::{Error, Note, Privilege, Whiteouts};
+
+impl DirectoryWriter<'_> {
+    pub(super) fn node(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
+        let kind = match entry.kind {
+            Kind::CharDevice { major: 0, minor: 0 } if self.options.whiteouts == Whiteouts::Overlay => {
+                return Err(Error::refused(
+                    entry.path,
+                    "a character device 0:0 would act as a whiteout",
+                ));
+            }
+            Kind::CharDevice { major, minor } => NodeKind::CharDevice { major, minor },
+            Kind::BlockDevice { major, minor } => NodeKind::BlockDevice { major, minor },
+            _ => NodeKind::Fifo,
+        };
+        if kind != NodeKind::Fifo && self.options.privilege == Privilege::User {
+            return self.device_as_file(entry);
+        }
+        let created_mode = entry.mode & 0o777;
+        let (parent, name) = self.place(entry.path)?;
+        match self.create(&parent, name, entry.path, |dir| dir.make_node(name, kind, created_mode)) {
+            // Root of a user namespace may make no devices.
+            Err(Error::Write { source, .. }) if kind != NodeKind::Fifo && is(&source, Errno::PERM) => {
+                self.device_as_file(entry)
+            }
+            Err(error) => Err(error),
+            Ok(()) => self.finish_name(&parent, name, entry, Some(created_mode)),
+        }
+    }
+
+    /// Makes an empty file that says which device it stands for.
+    fn device_as_file(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
+        let (parent, name) = self.place(entry.path)?;
+        let created_mode = creation_mode(entry.mode, self.options.privilege);
+        let file = self.create(&parent, name, entry.path, |dir| dir.create_file(name, created_mode))?;
+        self.summary.note(Note::DeviceAsFile, entry.path);
+        self.finish_file(
+            &file,
+            &parent,
+            name,
+            entry,
+            created_mode,
+            device_name(entry.kind).as_deref(),
+        )
+    }
+}

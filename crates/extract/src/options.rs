@@ -1,0 +1,78 @@
+//! How a layer is extracted: the form of whiteouts, what the process may do, and where it stops.
+
+/// How a layer is extracted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The form in which removals are kept.
+    pub whiteouts: Whiteouts,
+    /// What the process may do to files.
+    pub privilege: Privilege,
+    /// Where extraction gives up.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    /// Overlay whiteouts, the privilege of the process, the default limits.
+    fn default() -> Self {
+        Self {
+            whiteouts: Whiteouts::Overlay,
+            privilege: Privilege::of_process(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The form in which a layer's removals are kept in its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// As overlayfs reads them: a character device 0:0, and an `overlay.opaque` attribute on directories.
+    Overlay,
+    /// As the layer spells them: files named `.wh.NAME` and `.wh..wh..opq`.
+    Oci,
+}
+
+/// What the process may do to the files it makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// Owners are set and devices made, as root can.
+    Root,
+    /// Files belong to the caller; meant owner, mode and device go to `user.containers.override_stat`.
+    User,
+}
+
+impl Privilege {
+    /// Returns what the effective user of this process may do.
+    pub fn of_process() -> Self {
+        if unlade_sys::is_root() { Self::Root } else { Self::User }
+    }
+}
+
+/// Where extraction gives up. An error names the field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Uncompressed bytes of the layer; none means that the disk is the limit.
+    pub raw_bytes: Option<u64>,
+    /// Entries of the layer.
+    pub entries: u64,
+    /// Bytes of an entry's path, and of the target of a link.
+    pub path_bytes: u64,
+    /// Bytes of all extension records (PAX, GNU long names, sparse maps) that belong to one entry.
+    pub extension_bytes: u64,
+    /// Bytes of memory for what must be remembered to the end: attributes of directories, whiteouts, implied parents.
+    pub deferred_bytes: u64,
+    /// Base-2 logarithm of the largest zstd window that is given memory; 31 is the most that the decoder can.
+    pub zstd_window_log: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            raw_bytes: None,
+            entries: 5_000_000,
+            path_bytes: 4096,
+            extension_bytes: 1 << 20,
+            deferred_bytes: 256 << 20,
+            zstd_window_log: 31,
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The threads of one layer and what runs between them.
+//!
+//! ```text
+//! reader thread:  input → hash of the blob → decompressor ─┬→ hasher thread:  hash of the raw bytes
+//!                                                          └→ this thread:    tar → entries → writer
+//! ```
+//!
+//! The bytes go in shared buffers ([`crate::chunk`]), so both sides see them without a copy, and the number of buffers is
+//! what bounds memory. An uncompressed layer needs one hash if blob and diff ID use the same algorithm.
+//!
+//! **Which error is reported.** A failure of the writing side closes its channel, which ends the reader early; a failure of
+//! the reader closes the channels without an end message, which ends the others. Neither of these consequences is an error
+//! of its own ([`Stop::Elsewhere`]), so that what remains is the first real cause. A panic in a thread goes on in the
+//! caller.
+
+use std::io::{self, Read};
+use std::panic::resume_unwind;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender};
+use unlade_oci::{Algorithm, Compression, Hasher};
+
+use crate::chunk::{CHUNK_BYTES, CHUNKS, Message, Pool};
+use crate::entry::EntrySink;
+use crate::inflate::{Inflater, Step};
+use crate::stream::Stream;
+use crate::tar::TarReader;
+use crate::{Content, Error, LayerReport, Limits, Note, Progress, Summary};
+
+/// Bytes asked of the input at a time.
+const INPUT_BYTES: usize = 128 * 1024;
+
+/// Why a thread ended before its work was done.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It failed.
+    Failed(Error),
+    /// Another thread went away, and has the cause.
+    Elsewhere,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Reads one layer to the end of its stream, feeding its entries to `sink`.
+///
+/// The summary holds what the reading half noted.
+pub(crate) fn run<R: Read + Send>(
+    input: R,
+    sink: &mut dyn EntrySink,
+    blob_algorithm: Algorithm,
+    diff_algorithm: Algorithm,
+    limits: &Limits,
+    progress: &Progress,
+) -> Result<LayerReport, Error> {
+    let (to_tar, from_reader) = crossbeam_channel::bounded(CHUNKS + 1);
+    let (to_hasher, for_hasher) = crossbeam_channel::bounded(CHUNKS + 1);
+    thread::scope(|scope| {
+        let hasher = spawn(scope, "unlade-hash", move || hash(&for_hasher, diff_algorithm))?;
+        let reader = spawn(scope, "unlade-read", move || {
+            let outputs = Outputs { to_hasher, to_tar };
+            Reader::new(input, blob_algorithm, limits, progress).run(&outputs, diff_algorithm)
+        })?;
+        let archive = read_archive(from_reader, sink, limits, progress);
+        let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let raw = hasher.join().unwrap_or_else(|panic| resume_unwind(panic));
+        let (archive, read) = match (archive, read) {
+            (Ok(archive), Ok(read)) => (archive, read),
+            (Err(Stop::Failed(error)), _) | (_, Err(Stop::Failed(error))) => return Err(error),
+            // Both cannot have stopped because of the other; if they did, it was for the switch that both look at.
+            (Err(Stop::Elsewhere), _) | (_, Err(Stop::Elsewhere)) => return Err(Error::Cancelled),
+        };
+        let raw = Content {
+            size: raw.length(),
+            digest: raw.finish(),
+        };
+        let mut summary = archive.summary;
+        if read.trailing {
+            summary.note_layer(Note::BytesAfterCompressed);
+        }
+        Ok(LayerReport {
+            blob: read.blob.unwrap_or_else(|| raw.clone()),
+            raw,
+            compression: read.compression,
+            entries: archive.entries,
+            is_empty: archive.entries == 0,
+            summary,
+        })
+    })
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'scope,
+) -> Result<thread::ScopedJoinHandle<'scope, T>, Error> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn_scoped(scope, body)
+        .map_err(|source| Error::Thread { source })
+}
+
+fn hash(chunks: &Receiver<Message>, algorithm: Algorithm) -> Hasher {
+    let mut hasher = Hasher::new(algorithm);
+    while let Ok(Message::Data(chunk)) = chunks.recv() {
+        hasher.update(&chunk);
+    }
+    hasher
+}
+
+/// What the archive side found out.
+struct Archive {
+    entries: u64,
+    summary: Summary,
+}
+
+fn read_archive(
+    chunks: Receiver<Message>,
+    sink: &mut dyn EntrySink,
+    limits: &Limits,
+    progress: &Progress,
+) -> Result<Archive, Stop> {
+    let mut reader = TarReader::new(Stream::new(chunks), limits, progress);
+    reader.read(sink)?;
+    sink.finish()?;
+    let (entries, summary) = reader.drain()?;
+    Ok(Archive { entries, summary })
+}
+
+/// Where the reader's buffers go.
+struct Outputs {
+    to_hasher: Sender<Message>,
+    to_tar: Sender<Message>,
+}
+
+impl Outputs {
+    fn send(&self, message: &Message) -> Result<(), Stop> {
+        self.to_hasher.send(message.clone()).map_err(|_| Stop::Elsewhere)?;
+        self.to_tar.send(message.clone()).map_err(|_| Stop::Elsewhere)
+    }
+}
+
+/// What the reading thread found out.
+struct ReadOutcome {
+    compression: Compression,
+    /// None if it is the same as the raw content.
+    blob: Option<Content>,
+    trailing: bool,
+}
+
+struct Reader<'a, R> {
+    input: R,
+    buffer: Box<[u8]>,
+    /// The part of `buffer` that holds bytes not yet decompressed.
+    pending: std::ops::Range<usize>,
+    at_end: bool,
+    hasher: Hasher,
+    algorithm: Algorithm,
+    /// Whether the blob's bytes are hashed here; not needed when they are hashed as raw bytes anyway.
+    hashing: bool,
+    compressed: u64,
+    raw: u64,
+    limits: &'a Limits,
+    progress: &'a Progress,
+}
+
+impl<'a, R: Read> Reader<'a, R> {
+    fn new(input: R, algorithm: Algorithm, limits: &'a Limits, progress: &'a Progress) -> Self {
+        Self {
+            input,
+            buffer: vec![0; INPUT_BYTES].into_boxed_slice(),
+            pending: 0..0,
+            at_end: false,
+            hasher: Hasher::new(algorithm),
+            algorithm,
+            hashing: true,
+            compressed: 0,
+            raw: 0,
+            limits,
+            progress,
+        }
+    }
+
+    fn run(mut self, outputs: &Outputs, diff_algorithm: Algorithm) -> Result<ReadOutcome, Stop> {
+        while self.pending.len() < Compression::MAGIC_LEN && !self.at_end {
+            self.fill()?;
+        }
+        let compression = Compression::of_magic(&self.buffer[self.pending.clone()]);
+        if compression == Compression::None && self.algorithm == diff_algorithm {
+            self.hashing = false;
+        } else {
+            self.hasher.update(&self.buffer[self.pending.clone()]);
+        }
+        let trailing = if compression == Compression::None {
+            self.pass(outputs)?;
+            false
+        } else {
+            self.inflate(compression, outputs)?
+        };
+        outputs.send(&Message::End)?;
+        let blob = self.hashing.then(|| Content {
+            size: self.compressed,
+            digest: self.hasher.finish(),
+        });
+        Ok(ReadOutcome {
+            compression,
+            blob,
+            trailing,
+        })
+    }
+
+    /// Reads uncompressed input right into the shared buffers.
+    fn pass(&mut self, outputs: &Outputs) -> Result<(), Stop> {
+        let mut pool = Pool::new();
+        loop {
+            let mut chunk = pool.take();
+            let mut length = self.pending.len();
+            chunk[..length].copy_from_slice(&self.buffer[self.pending.clone()]);
+            self.pending = 0..0;
+            while length < CHUNK_BYTES && !self.at_end {
+                let read = read_some(&mut self.input, &mut chunk[length..], self.compressed)?;
+                self.note_read(read)?;
+                if self.hashing {
+                    self.hasher.update(&chunk[length..length + read]);
+                }
+                length += read;
+            }
+            if length > 0 {
+                self.note_raw(length)?;
+                outputs.send(&Message::Data(pool.share(chunk, length)))?;
+            }
+            if self.at_end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Decompresses the input to its end. Says whether bytes follow the compressed data.
+    fn inflate(&mut self, compression: Compression, outputs: &Outputs) -> Result<bool, Stop> {
+        let malformed = |offset: u64, problem: String| Error::Compressed {
+            compression,
+            offset,
+            problem,
+        };
+        let mut inflater =
+            Inflater::new(compression, self.limits.zstd_window_log).map_err(|problem| malformed(0, problem))?;
+        let mut pool = Pool::new();
+        let mut chunk = pool.take();
+        let mut length = 0;
+        loop {
+            let input = &self.buffer[self.pending.clone()];
+            let step = inflater
+                .step(input, &mut chunk[length..], self.at_end)
+                .map_err(|problem| malformed(self.compressed - input.len() as u64, problem))?;
+            self.pending.start += step.read;
+            length += step.written;
+            if length == CHUNK_BYTES {
+                self.note_raw(length)?;
+                outputs.send(&Message::Data(pool.share(chunk, length)))?;
+                chunk = pool.take();
+                length = 0;
+                continue;
+            }
+            if step == Step::default() || self.pending.is_empty() {
+                // The decompressor may still hold output back when the input is used up; it wrote none in this step or
+                // left room in the buffer, so it has none.
+                if self.at_end {
+                    break;
+                }
+                if self.pending.len() == INPUT_BYTES {
+                    return Err(malformed(self.compressed, "the decompressor makes no progress".to_owned()).into());
+                }
+                self.fill_and_hash()?;
+            }
+        }
+        if !inflater.may_end() {
+            return Err(Error::CompressedTruncated {
+                compression,
+                offset: self.compressed,
+            }
+            .into());
+        }
+        if length > 0 {
+            self.note_raw(length)?;
+            outputs.send(&Message::Data(pool.share(chunk, length)))?;
+        }
+        Ok(inflater.has_trailing_bytes())
+    }
+
+    fn fill_and_hash(&mut self) -> Result<(), Stop> {
+        let held = self.pending.len();
+        self.fill()?;
+        self.hasher
+            .update(&self.buffer[self.pending.start + held..self.pending.end]);
+        Ok(())
+    }
+
+    /// Reads more input behind what is pending, which is moved to the front.
+    fn fill(&mut self) -> Result<(), Stop> {
+        self.buffer.copy_within(self.pending.clone(), 0);
+        self.pending = 0..self.pending.len();
+        let read = read_some(&mut self.input, &mut self.buffer[self.pending.end..], self.compressed)?;
+        self.pending.end += read;
+        self.note_read(read)
+    }
+
+    fn note_read(&mut self, read: usize) -> Result<(), Stop> {
+        self.at_end = read == 0;
+        self.compressed += read as u64;
+        self.progress.set_compressed(self.compressed);
+        Ok(self.progress.check()?)
+    }
+
+    fn note_raw(&mut self, length: usize) -> Result<(), Stop> {
+        self.raw += length as u64;
+        self.progress.set_raw(self.raw);
+        match self.limits.raw_bytes {
+            Some(limit) if self.raw > limit => Err(Error::Limit {
+                limit: "raw_bytes",
+                value: limit,
+                path: None,
+            }
+            .into()),
+            _ => Ok(self.progress.check()?),
+        }
+    }
+}
+
+fn read_some(input: &mut impl Read, buffer: &mut [u8], offset: u64) -> Result<usize, Error> {
+    loop {
+        match input.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(Error::Input { offset, source }),
+            Ok(read) => return Ok(read),
+        }
+    }
+}

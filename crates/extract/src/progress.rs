@@ -1,0 +1,74 @@
+//! How far an extraction is, and the way to stop it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::Error;
+
+/// Counters that an extraction advances and anybody samples, and the switch that stops it.
+///
+/// A clone shares the counters. They are statistics: one may run ahead of another by a buffer.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    compressed: AtomicU64,
+    raw: AtomicU64,
+    entries: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+impl Progress {
+    /// Returns counters at 0.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns how many compressed bytes were read.
+    pub fn compressed(&self) -> u64 {
+        self.0.compressed.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many bytes came out of the decompressor.
+    pub fn raw(&self) -> u64 {
+        self.0.raw.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many entries were begun.
+    pub fn entries(&self) -> u64 {
+        self.0.entries.load(Ordering::Relaxed)
+    }
+
+    /// Makes the extraction end with [`Error::Cancelled`] at its next entry or buffer.
+    ///
+    /// A reader that blocks must be woken by its owner: extraction cannot interrupt it.
+    pub fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Says whether [`Progress::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.is_cancelled() {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn set_compressed(&self, bytes: u64) {
+        self.0.compressed.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_raw(&self, bytes: u64) {
+        self.0.raw.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_entries(&self, entries: u64) {
+        self.0.entries.store(entries, Ordering::Relaxed);
+    }
+}

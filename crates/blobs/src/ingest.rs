@@ -198,13 +198,14 @@ impl Ingest {
         self.complete()?;
         let target = self.store.prepare_path(&self.digest)?;
         let file = self.lock.file();
-        file.set_permissions(std::fs::Permissions::from_mode(BLOB_MODE))
-            .map_err(Error::io("set the mode of", self.path()))?;
         if self.store.durability() == Durability::Sync {
             file.sync_all().map_err(Error::io("sync", self.path()))?;
         }
         std::fs::rename(self.path(), &target).map_err(Error::io("publish a blob as", &target))?;
         self.file_state = FileState::Gone;
+        // Not before: if it ended here, the next holder could not open the partial blob for writing.
+        file.set_permissions(std::fs::Permissions::from_mode(BLOB_MODE))
+            .map_err(Error::io("set the mode of", &target))?;
         if self.store.durability() == Durability::Sync
             && let Some(directory) = target.parent()
         {

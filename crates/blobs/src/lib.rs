@@ -20,6 +20,28 @@
 //! 3. [`Ingest::publish`] compares what the reader hashed with what was asked for, and only then gives the blob its
 //!    name. Nothing else does: what has a name in `blobs/` was hashed, by [`Ingest::publish`] or by [`BlobStore::put`].
 //!
+//! ```
+//! use unlade_blobs::{Begin, BlobStore, hash};
+//! use unlade_oci::Digest;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let root = directory.path();
+//! let store = BlobStore::open(root)?;
+//! let digest = Digest::sha256("the whole blob");
+//! if let Begin::Owned(mut ingest) = store.begin(&digest, 14)? {
+//!     let follower = ingest.follower()?;
+//!     let reader = std::thread::spawn(move || hash(follower, digest.algorithm()));
+//!     ingest.append(b"the whole ")?;
+//!     ingest.append(b"blob")?;
+//!     ingest.complete()?;
+//!     let (digest, size) = reader.join().expect("hashing does not panic")?;
+//!     ingest.publish(&digest, size)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Locking
 //! The lock is an advisory one on the ingest file itself ([`unlade_sys::FileLock`]), and it moves with the file when the
 //! blob is published. It is the only lock of this crate, and no other one is taken while getting it.

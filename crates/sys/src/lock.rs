@@ -33,7 +33,7 @@ pub struct FileLock {
     path: PathBuf,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Shared,
     Exclusive,
@@ -45,7 +45,7 @@ enum Wait {
     Never,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
     Create,
     Fail,
@@ -108,8 +108,8 @@ impl FileLock {
         Self::on_file(file, path, Kind::Shared, Wait::Never)
     }
 
-    /// Returns the locked file. It is open for reading and writing, unless it is a directory or could only be opened
-    /// for reading.
+    /// Returns the locked file. It is open for reading and writing; after a shared lock, or one of what must exist, for
+    /// reading only if it is a directory or may not be written to.
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -122,7 +122,7 @@ impl FileLock {
     /// Returns `None` only if it would have to wait and may not.
     fn at_path(path: &Path, kind: Kind, wait: Wait, missing: Missing) -> Result<Option<Self>> {
         loop {
-            let file = open(path, missing)?;
+            let file = open(path, kind, missing)?;
             let Some(lock) = Self::on_file(file, path, kind, wait)? else {
                 return Ok(None);
             };
@@ -200,16 +200,18 @@ fn holder_in(locks: &str, wanted: &str) -> Option<u32> {
     })
 }
 
-fn open(path: &Path, missing: Missing) -> Result<File> {
+/// Opens the file for reading and writing; for reading if that is all that is possible and enough.
+fn open(path: &Path, kind: Kind, missing: Missing) -> Result<File> {
     let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
     let create = match missing {
         Missing::Create => OFlags::CREATE,
         Missing::Fail => OFlags::empty(),
     };
+    let reading_is_enough = kind == Kind::Shared || missing == Missing::Fail;
     match rustix::fs::open(path, flags | OFlags::RDWR | create, Mode::RUSR | Mode::WUSR) {
         Ok(fd) => Ok(File::from(fd)),
         // Directories and files of a read-only store can be locked as well, if they exist.
-        Err(Errno::ISDIR | Errno::ROFS | Errno::ACCESS) => {
+        Err(Errno::ISDIR | Errno::ROFS | Errno::ACCESS) if reading_is_enough => {
             let fd = rustix::fs::open(path, flags | OFlags::RDONLY, Mode::empty()).map_err(Error::on("open", path))?;
             Ok(File::from(fd))
         }

@@ -167,8 +167,7 @@ fn what_killed_writers_left_is_swept_once_it_is_old() {
     let (old, new) = (ingest.join(".unlade-tmp-1-1"), ingest.join(".unlade-tmp-1-2"));
     fs::write(&new, "x").unwrap();
     let file = fs::File::create(&old).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_secs(2 * 3600))
-        .unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_hours(2)).unwrap();
     let partial = ingest.join(format!("sha256-{}", "0".repeat(64)));
     fs::File::create(&partial)
         .unwrap()

@@ -64,3 +64,19 @@ fn ingest_files(store: &BlobStore) -> Vec<String> {
     names.sort();
     names
 }
+
+/// What a pull hands to other threads can go there. The compiler checks it.
+const _: () = {
+    const fn send<T: Send>() {}
+    const fn sync<T: Sync>() {}
+    send::<Ingest>();
+    send::<unlade_blobs::Follower>();
+    send::<BlobStore>();
+    sync::<BlobStore>();
+    send::<unlade_blobs::CancelHandle>();
+    sync::<unlade_blobs::CancelHandle>();
+    send::<unlade_blobs::Watermark>();
+    sync::<unlade_blobs::Watermark>();
+    send::<unlade_blobs::Error>();
+    sync::<unlade_blobs::Error>();
+};

@@ -13,16 +13,16 @@ use crate::{Fixture, content, owned};
 const ROOT: &str = "UNLADE_TEST_STORE";
 const SIZE: usize = 3_000_000;
 
-/// Runs this test binary with nothing but [`writer`]; returns once it has appended a part.
-fn write_in_child(root: &Path) -> Child {
+/// Runs this test binary with nothing but the test `name`; returns once it has said that it is at work.
+fn run_in_child(name: &str, root: &Path) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "processes::writer", "--nocapture", "--ignored"])
+        .args(["--exact", name, "--nocapture", "--ignored"])
         .env(ROOT, root)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
-    assert!(output.lines().any(|line| line.unwrap().contains("appending")));
+    assert!(output.lines().any(|line| line.unwrap().contains("at work")));
     child
 }
 
@@ -39,7 +39,7 @@ fn writer() {
         SIZE as u64,
     );
     let mut offset = usize::try_from(ingest.offset()).unwrap();
-    println!("appending");
+    println!("at work");
     // The last byte never comes.
     while offset < SIZE - 1 {
         let end = (offset + 1_009).min(SIZE - 1);
@@ -47,7 +47,7 @@ fn writer() {
         offset = end;
         std::thread::sleep(Duration::from_micros(100));
     }
-    std::thread::sleep(Duration::from_secs(60));
+    std::thread::sleep(Duration::from_mins(1));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_killed_writer_is_continued_from_its_last_byte() {
     let digest = Digest::sha256(&bytes);
     let mut before = 0;
     for round in 0..4 {
-        let mut child = write_in_child(fixture.store.root());
+        let mut child = run_in_child("processes::writer", fixture.store.root());
         // Another moment each time, so that it is killed at different points of its work.
         std::thread::sleep(Duration::from_millis(7 * round + 20));
         assert!(matches!(
@@ -85,4 +85,73 @@ fn a_killed_writer_is_continued_from_its_last_byte() {
     assert_eq!(actual, digest, "not a byte is missing, and none came twice");
     ingest.publish(&actual, size).unwrap();
     fixture.store.verify(&digest).unwrap();
+}
+
+fn small_blobs() -> Vec<(Digest, Vec<u8>)> {
+    (0..400_u32)
+        .map(|number| number.to_le_bytes().repeat(300))
+        .map(|bytes| (Digest::sha256(&bytes), bytes))
+        .collect()
+}
+
+/// Fetches the small blobs one after another; whatever others hold is left for the next time round.
+fn fetch_all(store: &BlobStore) -> bool {
+    let mut all_present = true;
+    for (digest, bytes) in &small_blobs() {
+        match store.begin(digest, bytes.len() as u64).unwrap() {
+            Begin::Present => {}
+            Begin::Busy => all_present = false,
+            Begin::Owned(mut ingest) => {
+                for chunk in bytes[usize::try_from(ingest.offset()).unwrap()..].chunks(500) {
+                    ingest.append(chunk).unwrap();
+                }
+                ingest.complete().unwrap();
+                let (actual, size) = hash(ingest.follower().unwrap(), Algorithm::Sha256).unwrap();
+                ingest.publish(&actual, size).unwrap();
+            }
+        }
+        store
+            .put(&Digest::sha256(digest.hex()), digest.hex().as_bytes())
+            .unwrap();
+    }
+    all_present
+}
+
+#[test]
+#[ignore = "the other process of the tests in this module"]
+#[expect(clippy::disallowed_methods, reason = "how the parent tells its child what to do")]
+fn fetcher() {
+    let Some(root) = std::env::var_os(ROOT) else { return };
+    let store = BlobStore::open(Path::new(&root)).unwrap();
+    println!("at work");
+    while !fetch_all(&store) {}
+    std::thread::sleep(Duration::from_mins(1));
+}
+
+/// At whatever moment processes are killed: what is published is sound, and the next one gets the work done.
+#[test]
+fn killed_at_any_moment() {
+    let fixture = Fixture::new();
+    let blobs = small_blobs();
+    for round in 0..12_u64 {
+        let mut children = [(); 2].map(|()| run_in_child("processes::fetcher", fixture.store.root()));
+        for child in &mut children {
+            std::thread::sleep(Duration::from_micros(700 * round + 300));
+            child.kill().unwrap();
+        }
+        for child in &mut children {
+            child.wait().unwrap();
+        }
+        let store = fixture.another();
+        for (digest, _) in store.list().unwrap() {
+            store.verify(&digest).unwrap();
+        }
+        assert!(store.ingests().unwrap().iter().all(|ingest| !ingest.busy));
+    }
+    assert!(fetch_all(&fixture.store));
+    for (digest, bytes) in &blobs {
+        assert_eq!(&fixture.store.read(digest, 2_000).unwrap(), bytes);
+    }
+    assert_eq!(fixture.store.list().unwrap().len(), 2 * blobs.len());
+    assert!(fixture.store.ingests().unwrap().is_empty());
 }

@@ -90,6 +90,22 @@ fn shared_works_on_what_may_only_be_read() {
     drop(lock);
 }
 
+/// Who takes the exclusive lock of a file means to write to it, and should hear early that this will not work.
+#[test]
+fn exclusive_needs_the_right_to_write() {
+    let directory = directory_for_anyone();
+    let path = directory.path().join("lock");
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    let error = without_root(|| FileLock::try_exclusive(&path)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+    assert!(
+        without_root(|| FileLock::try_exclusive_existing(&path))
+            .unwrap()
+            .is_some()
+    );
+}
+
 /// A waiter that gets the lock of a file that was deleted meanwhile must not believe that it holds the lock.
 #[test]
 fn the_lock_is_the_one_at_the_path() {
@@ -180,7 +196,7 @@ fn holder() {
     let Some(path) = std::env::var_os(HOLD) else { return };
     let lock = FileLock::exclusive(Path::new(&path)).unwrap();
     println!("locked");
-    std::thread::sleep(Duration::from_secs(60));
+    std::thread::sleep(Duration::from_mins(1));
     drop(lock);
 }
 

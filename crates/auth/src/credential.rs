@@ -17,7 +17,7 @@ pub enum Credential {
         /// Its password.
         password: Secret,
     },
-    /// An OAuth2 refresh token, traded at the token server for short-lived access tokens.
+    /// An OAuth 2 refresh token, traded at the token server for short-lived access tokens.
     IdentityToken(Secret),
     /// A Bearer token for the registry itself: sent as it is, nothing is asked of a token server.
     RegistryToken(Secret),

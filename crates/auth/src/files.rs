@@ -31,8 +31,11 @@ pub struct ConfigFiles {
     configs: Vec<Config>,
     helper_timeout: Duration,
     search_path: Option<OsString>,
-    answers: Mutex<HashMap<(String, String), Arc<OnceLock<Answer>>>>,
+    answers: Mutex<HashMap<Question, Arc<OnceLock<Answer>>>>,
 }
+
+/// A helper's name and the server it is asked for.
+type Question = (String, String);
 
 impl ConfigFiles {
     /// How long a helper may take unless told otherwise.

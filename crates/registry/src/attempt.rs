@@ -192,7 +192,7 @@ pub(crate) async fn follow(
             }));
         };
         if let Some(reason) = refusal(&reply.url, &target, hop, allow_link_local) {
-            let location = (&target).into();
+            let location = Box::new((&target).into());
             return Err(Failure::last(Error::Redirect {
                 exchange: reply.exchange(),
                 location,

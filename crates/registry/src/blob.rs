@@ -383,7 +383,7 @@ impl BlobStream {
         self.offset = 0;
         self.failed_at = 0;
         let (host, digest) = (exchange.url.host(), self.digest.clone());
-        self.shared.credentials.warn(Warning::Restarted {
+        self.shared.credentials.warn(&Warning::Restarted {
             host,
             digest,
             offset,

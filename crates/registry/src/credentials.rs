@@ -54,7 +54,7 @@ impl Credentials {
                 Err(Err(_cancelled)) => Lookup::default(),
             };
             for warning in &lookup.warnings {
-                self.warn(warning.clone().into());
+                self.warn(&warning.clone().into());
             }
             Arc::new(lookup)
         });
@@ -68,14 +68,14 @@ impl Credentials {
     }
 
     /// Tells the caller of something, once.
-    pub(crate) fn warn(&self, warning: Warning) {
+    pub(crate) fn warn(&self, warning: &Warning) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.contains(&warning) {
+        if told.contains(warning) {
             return;
         }
         told.insert(warning.clone());
         drop(told);
         tracing::warn!("{warning}");
-        (self.hook)(&warning);
+        (self.hook)(warning);
     }
 }

@@ -115,7 +115,7 @@ pub enum Error {
         /// The request.
         exchange: Box<Exchange>,
         /// Where it leads.
-        location: SafeUrl,
+        location: Box<SafeUrl>,
         /// Why not.
         reason: &'static str,
     },
@@ -315,7 +315,9 @@ fn wait_asked(wait: Option<Duration>) -> String {
 }
 
 fn quota_text(quota: &[(&'static str, String)]) -> String {
-    quota.iter().map(|(name, value)| format!(", {name} {value}")).collect()
+    quota
+        .iter()
+        .fold(String::new(), |text, (name, value)| text + ", " + name + " " + value)
 }
 
 fn asked_by(by_header: bool) -> &'static str {

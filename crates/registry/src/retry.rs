@@ -30,7 +30,7 @@ impl Default for RetryPolicy {
             attempts: 6,
             backoff: Duration::from_millis(300),
             max_backoff: Duration::from_secs(10),
-            max_wait: Duration::from_secs(60),
+            max_wait: Duration::from_mins(1),
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) async fn list(shared: &Shared, repository: &Repository) -> Result<Vec
                 tags.push(tag);
             } else {
                 let (host, repository) = (Exchange::new(&Method::GET, &url).url.host(), repository.to_string());
-                shared.credentials.warn(Warning::InvalidTag {
+                shared.credentials.warn(&Warning::InvalidTag {
                     host,
                     repository,
                     tag: text,

@@ -69,17 +69,17 @@ struct State {
 impl Slot {
     /// Returns the token, or waits for the one that is being fetched, or fetches it.
     ///
-    /// `stale` is the generation that a server has refused: it is not returned again. A fetch that fails answers all who
+    /// `refused` is the generation that the server did not accept: it is not returned again. A fetch that fails answers all who
     /// waited for it, not those who come later. If the future that fetches is dropped, the next in line fetches.
     pub(crate) async fn get(
         &self,
-        stale: Option<u64>,
+        refused: Option<u64>,
         fetch: impl Future<Output = Result<Issued, Error>>,
     ) -> Result<Token, Error> {
         let seen = self.fetches.load(Ordering::Acquire);
         let mut state = self.state.lock().await;
         if let Some(token) = &state.token
-            && stale != Some(token.generation)
+            && refused != Some(token.generation)
             && Instant::now() < token.good_until
         {
             return Ok(Token {
@@ -100,7 +100,7 @@ impl Slot {
                     value,
                     generation,
                     fresh: true,
-                    good_until: asked + lifetime - margin(lifetime),
+                    good_until: asked + lifetime.saturating_sub(margin(lifetime)),
                 };
                 *state = State {
                     token: Some(token.clone()),

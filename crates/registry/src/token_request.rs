@@ -24,7 +24,7 @@ use crate::{CredentialsNote, Error, ErrorResponse};
 /// The most that a token answer may have: tokens that list many rights reach some tens of kilobytes.
 const MAX_TOKEN_ANSWER: u64 = 1 << 20;
 /// What a token lives if the server does not say (distribution's `token.md`, `expires_in`).
-const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(1);
 /// The name by which token servers know this program.
 const CLIENT_ID: &str = "unlade";
 
@@ -170,7 +170,7 @@ impl TokenRequest<'_> {
         }
     }
 
-    /// `POST` of an OAuth2 refresh token (RFC 6749, 6).
+    /// `POST` of an OAuth 2 refresh token (RFC 6749, 6).
     fn refresh_grant(&self, token: &Secret) -> Outgoing {
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "refresh_token")

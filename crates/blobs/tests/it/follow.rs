@@ -263,13 +263,16 @@ fn waiting_is_not_busy() {
     let fixture = Fixture::new();
     let ingest = owned(&fixture.store, &Digest::sha256("bytes"), 5);
     let mut follower = ingest.follower().unwrap();
+    let (started, start) = mpsc::channel();
     let reader = thread::spawn(move || {
+        started.send(()).unwrap();
         let before = thread_time();
         let started = Instant::now();
         follower.read(&mut [0; 5]).unwrap_err();
         (started.elapsed(), thread_time().saturating_sub(before))
     });
-    thread::sleep(Duration::from_millis(300));
+    start.recv().unwrap();
+    thread::sleep(Duration::from_millis(500));
     drop(ingest);
     let (waited, worked) = reader.join().unwrap();
     assert!(waited >= Duration::from_millis(200), "{waited:?}");

@@ -86,7 +86,7 @@ fn shared_works_on_what_may_only_be_read() {
     fs::write(&path, "").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
     let lock = without_root(|| FileLock::try_shared(&path)).unwrap().unwrap();
-    assert!(FileLock::try_exclusive(&path).unwrap().is_none());
+    assert!(FileLock::try_exclusive_existing(&path).unwrap().is_none());
     drop(lock);
 }
 

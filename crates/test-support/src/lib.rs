@@ -13,6 +13,8 @@
     reason = "a test fake fails its test by panicking, everywhere"
 )]
 
+pub mod fixtures;
+
 mod image;
 mod json;
 mod layer;

@@ -10,6 +10,7 @@ use tar::{EntryType, Header};
 use unlade_oci::{Algorithm, Descriptor, Digest, MediaType};
 
 use crate::Compression;
+pub(crate) use compress::gzip_writer;
 pub use entry::Entry;
 
 /// Builds one layer, entry by entry, in the order of the calls.

@@ -1,0 +1,11 @@
+//! Tests of the database as its users see it.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod concurrency;
+mod images;
+mod leases;
+mod opening;
+mod removal;
+mod schema;
+mod support;

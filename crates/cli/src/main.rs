@@ -1,1 +1,98 @@
-fn main() {}
+//! `unlade`: pulls container images and turns them into files, without a daemon.
+//!
+//! Thin on purpose. The command line is read ([`arguments`]), settings are resolved once ([`settings`]), one call of a
+//! library does the work ([`commands`]), the result goes to the standard output ([`session`]) and everything else to the
+//! standard error output ([`stderr`], [`progress`], [`error`]). What a program that embeds the crates would miss does not
+//! belong here.
+
+mod arguments;
+mod commands;
+mod config_file;
+mod environment;
+mod error;
+mod interrupt;
+mod log;
+mod progress;
+mod quantity;
+mod session;
+mod settings;
+mod stderr;
+mod table;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use unlade_oci::ErrorClass;
+
+use crate::arguments::{Arguments, Command, Format};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::session::Session;
+use crate::settings::Settings;
+use crate::stderr::Stderr;
+
+fn main() -> ExitCode {
+    let environment = Environment::of_process();
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let arguments = match Arguments::try_parse_from(&line) {
+        Ok(arguments) => arguments,
+        Err(error) => return no_command(error, &line, &environment),
+    };
+    let stderr = Stderr::of_process(&environment, arguments.global.format == Format::Json);
+    match run(arguments, &environment, &stderr) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            error.report(&stderr);
+            error.class().exit_code().into()
+        }
+    }
+}
+
+fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Result<(), Error> {
+    let Arguments { global, command } = arguments;
+    if let Command::Completions(arguments) = &command {
+        return commands::completions::run(arguments);
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    let settings = Settings::resolve(&global, &command, environment, is_root)?;
+    let has_log = log::start(global.verbose, environment, stderr)?;
+    tracing::debug!(?settings, "the settings are resolved");
+    let session = Session {
+        settings,
+        format: global.format,
+        quiet: global.quiet,
+        has_log,
+        stderr: stderr.clone(),
+    };
+    match &command {
+        Command::Pull(arguments) => commands::pull::run(&session, arguments),
+        Command::Images => commands::images::run(&session),
+        Command::Inspect(arguments) => commands::inspect::run(&session, arguments),
+        Command::Rm(arguments) => commands::rm::run(&session, arguments),
+        Command::Resolve(arguments) => commands::resolve::run(&session, arguments),
+        Command::Tags(arguments) => commands::tags::run(&session, arguments),
+        Command::Completions(arguments) => commands::completions::run(arguments),
+    }
+}
+
+/// Shows what clap has to say instead of a command: help, the version, or what is wrong.
+fn no_command(error: clap::Error, line: &[OsString], environment: &Environment) -> ExitCode {
+    if !error.use_stderr() {
+        let shown = error.print();
+        return if shown.is_ok_and(|()| io::stdout().flush().is_ok()) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
+    if arguments::asks_for_json(line) {
+        Error::from(error).report(&Stderr::of_process(environment, true));
+    } else {
+        // If stderr is gone there is nobody to tell.
+        let _gone = error.print();
+    }
+    ErrorClass::Usage.exit_code().into()
+}

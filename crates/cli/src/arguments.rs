@@ -1,0 +1,265 @@
+//! The command line, as clap reads it: plain values, nothing decided yet.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use unlade_oci::Platform;
+
+use crate::quantity::ByteSize;
+
+/// Pulls container images and turns them into files, without a daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "unlade",
+    version,
+    max_term_width = 100,
+    styles = STYLES,
+    after_long_help = crate::environment::help(),
+    disable_help_subcommand = true,
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The form of results, and of errors
+    #[arg(long, global = true, value_name = "FORM", default_value = "text")]
+    pub(crate) format: Format,
+    /// The store: where images, blobs and layers are kept
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// The configuration file, instead of the user's and the system's
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Neither progress nor warnings, only results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Log what happens to stderr; twice or three times for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// The form of what is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs: one JSON document; an error is one JSON object on stderr
+    Json,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Pull images from a registry and extract their layers
+    Pull(Pull),
+    /// List the images in the store
+    #[command(visible_alias = "ls")]
+    Images,
+    /// Show all that is known of images in the store, as JSON
+    Inspect(Inspect),
+    /// Remove images, and what no other image needs
+    Rm(Remove),
+    /// Ask the registry what a name stands for
+    Resolve(Resolve),
+    /// List the tags of a repository
+    Tags(Tags),
+    /// Print a completion script for a shell
+    Completions(Completions),
+}
+
+/// `pull`
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// Image references, or names of image groups with -G
+    #[arg(required = true, value_name = "REF")]
+    pub(crate) names: Vec<OsString>,
+    /// Each REF is an image; this is the default
+    #[arg(short, long, conflicts_with = "image_group")]
+    pub(crate) image: bool,
+    /// Each REF is the name of an image group in the configuration file
+    #[arg(short = 'G', long)]
+    pub(crate) image_group: bool,
+    /// Extract the layers below DIR instead of in the store
+    #[arg(short = 'L', long, value_name = "DIR")]
+    pub(crate) layer_path: Option<PathBuf>,
+    /// The platform wanted, instead of this machine's
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+    /// When to ask the registry
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub(crate) policy: Policy,
+    /// Keep the blobs, do not extract them
+    #[arg(long)]
+    pub(crate) no_extract: bool,
+    /// How a layer's removals are kept in its directory
+    #[arg(long, value_name = "FORM")]
+    pub(crate) whiteouts: Option<Whiteouts>,
+    /// How progress is shown on stderr
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) progress: Progress,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+}
+
+/// When the registry is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Policy {
+    /// If the store does not have the whole image
+    Missing,
+    /// Always; only what is missing is fetched
+    Always,
+    /// Never; fail if the store does not have the whole image
+    Never,
+}
+
+/// How removals are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Whiteouts {
+    /// As overlayfs reads them
+    Overlay,
+    /// As files named .wh.NAME, as in the layer
+    Oci,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// Bars on a terminal, a line now and then elsewhere
+    Auto,
+    /// Bars
+    Tty,
+    /// A line now and then
+    Plain,
+    /// One JSON object a line
+    Json,
+    /// Not at all
+    None,
+}
+
+/// Where extraction gives up; each is `unlade_extract::Limits`'s field of that name.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Limits for each layer")]
+pub(crate) struct Limits {
+    /// Uncompressed size of a layer; not limited by default
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_raw_bytes: Option<ByteSize>,
+    /// Entries of a layer
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_entries: Option<u64>,
+    /// Length of an entry's path, and of a link's target
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_path_bytes: Option<ByteSize>,
+    /// Size of an entry's extension records
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_extension_bytes: Option<ByteSize>,
+    /// Memory for what must be remembered to the end of a layer
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_deferred_bytes: Option<ByteSize>,
+    /// Base-2 logarithm of the largest zstd window, at most 31
+    #[arg(long, value_name = "LOG", value_parser = clap::value_parser!(u32).range(10..=31))]
+    pub(crate) max_zstd_window_log: Option<u32>,
+}
+
+/// `inspect`
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// Image references
+    #[arg(required = true, value_name = "REF")]
+    pub(crate) names: Vec<OsString>,
+    /// The image for this platform alone, if there are several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+}
+
+/// `rm`
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// Image references
+    #[arg(required = true, value_name = "REF")]
+    pub(crate) names: Vec<OsString>,
+    /// The image for this platform alone, if there are several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+}
+
+/// `resolve`
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    /// An image reference
+    #[arg(value_name = "REF")]
+    pub(crate) name: OsString,
+    /// The platform wanted, instead of this machine's
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+}
+
+/// `tags`
+#[derive(Debug, Args)]
+pub(crate) struct Tags {
+    /// A repository, as in an image reference
+    #[arg(value_name = "REPOSITORY")]
+    pub(crate) repository: OsString,
+}
+
+/// `completions`
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Finds `--format json` on a command line that clap could not read, for the form of that very error.
+pub(crate) fn asks_for_json(arguments: &[OsString]) -> bool {
+    let mut arguments = arguments.iter().take_while(|argument| *argument != "--");
+    let mut json = false;
+    while let Some(argument) = arguments.next() {
+        if argument == "--format" {
+            json = arguments.next().is_some_and(|value| value == "json");
+        } else if let Some(value) = argument
+            .to_str()
+            .and_then(|argument| argument.strip_prefix("--format="))
+        {
+            json = value == "json";
+        }
+    }
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn json_is_found_in_what_cannot_be_read() {
+        let asks = |line: &str| asks_for_json(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert!(asks("unlade --format json nonsense"));
+        assert!(asks("unlade --format=json --nonsense"));
+        assert!(!asks("unlade --format text --nonsense"));
+        assert!(!asks("unlade pull -- --format json"));
+        assert!(!asks("unlade --format"));
+    }
+}

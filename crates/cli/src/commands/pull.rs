@@ -1,0 +1,186 @@
+//! `unlade pull`: from the registry into layer directories.
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use unlade_images::{Image, Layer, Store};
+use unlade_oci::{Digest, MediaType};
+use unlade_pull::{Budget, Options, Policy, Pulled, Puller, find_local};
+use unlade_reference::Reference;
+
+use crate::arguments::{self, Format};
+use crate::error::Error;
+use crate::interrupt;
+use crate::progress::Mode;
+use crate::quantity;
+use crate::session::{Report, Session, utf8};
+use crate::settings::SettingsError;
+
+/// Runs the command.
+///
+/// What is complete in the store is answered from there: no runtime is started, no login is read, TLS is not set up.
+pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), Error> {
+    let references = references(session, arguments)?;
+    let options = Options {
+        platform: session
+            .settings
+            .platform
+            .as_ref()
+            .map(|platform| platform.value.clone()),
+        policy: match arguments.policy {
+            arguments::Policy::Missing => Policy::Missing,
+            arguments::Policy::Always => Policy::Always,
+            arguments::Policy::Never => Policy::Never,
+        },
+        extract: !arguments.no_extract,
+        limits: session.settings.limits.clone(),
+    };
+    let store = session.store()?;
+    let pulled = match find_local(&store, &references, &options)? {
+        Some(pulled) => pulled,
+        None => fetch(session, arguments, store, &references, &options)?,
+    };
+    session.print(&PulledImages(pulled))
+}
+
+fn fetch(
+    session: &Session,
+    arguments: &arguments::Pull,
+    store: Store,
+    references: &[Reference],
+    options: &Options,
+) -> Result<Vec<Pulled>, Error> {
+    let progress = session.progress(mode(session, arguments.progress));
+    let puller = Puller::new(store, session.client(&progress.watcher())?)
+        .with_budget(Budget::new(session.settings.budget))
+        .with_observer(Arc::new(progress.watcher()));
+    let result = interrupt::run(async { Ok(puller.pull(references, options).await?) });
+    progress.finish(result.is_ok());
+    result
+}
+
+/// The images that are meant: those named, or those of the groups named.
+fn references(session: &Session, arguments: &arguments::Pull) -> Result<Vec<Reference>, Error> {
+    if !arguments.image_group {
+        return arguments.names.iter().map(|name| session.reference(name)).collect();
+    }
+    let groups = &session.settings.image_groups;
+    let mut references = Vec::new();
+    for name in &arguments.names {
+        let name = utf8(name)?;
+        let group = groups.get(name).ok_or_else(|| SettingsError::NoGroup {
+            name: name.to_owned(),
+            known: groups.keys().cloned().collect(),
+        })?;
+        for text in &group.value {
+            let parsed = Reference::parse(text, &session.settings.defaults.value);
+            references.push(parsed.map_err(|source| SettingsError::GroupReference {
+                group: name.to_owned(),
+                place: group.source.clone(),
+                source,
+            })?);
+        }
+    }
+    Ok(references)
+}
+
+fn mode(session: &Session, wanted: arguments::Progress) -> Mode {
+    let can_draw = session.stderr.is_terminal();
+    match wanted {
+        // Lines of a log would tear the bars; lines for people are of no use to who reads JSON.
+        arguments::Progress::Auto if can_draw && !session.has_log => Mode::Terminal,
+        arguments::Progress::Auto if session.format == Format::Json => Mode::None,
+        arguments::Progress::Tty if can_draw => Mode::Terminal,
+        arguments::Progress::Auto | arguments::Progress::Tty | arguments::Progress::Plain => Mode::Plain,
+        arguments::Progress::Json => Mode::Json,
+        arguments::Progress::None => Mode::None,
+    }
+}
+
+/// What was pulled, or was there.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct PulledImages(#[serde(serialize_with = "images")] Vec<Pulled>);
+
+fn images<S: Serializer>(pulled: &[Pulled], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(pulled.iter().map(|pulled| PulledObject {
+        image: ImageObject::of(&pulled.image),
+        asked_registry: pulled.asked_registry,
+    }))
+}
+
+#[derive(Serialize)]
+struct PulledObject<'a> {
+    #[serde(flatten)]
+    image: ImageObject<'a>,
+    asked_registry: bool,
+}
+
+#[derive(Serialize)]
+struct ImageObject<'a> {
+    reference: String,
+    /// What the name stands for: the index, or the manifest where there is none.
+    digest: &'a Digest,
+    platform: String,
+    index: Option<&'a Digest>,
+    manifest: &'a Digest,
+    config: &'a Digest,
+    pulled_at: Option<String>,
+    layers: Vec<LayerObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct LayerObject<'a> {
+    digest: &'a Digest,
+    diff_id: &'a Digest,
+    media_type: &'a MediaType,
+    size: u64,
+    raw_size: u64,
+    directory: Option<&'a Path>,
+}
+
+impl<'a> ImageObject<'a> {
+    fn of(image: &'a Image) -> Self {
+        Self {
+            reference: image.reference.to_string(),
+            digest: image.digest(),
+            platform: image.platform.to_string(),
+            index: image.index.as_ref(),
+            manifest: &image.manifest,
+            config: &image.config,
+            pulled_at: quantity::rfc3339(image.pulled_at),
+            layers: image.layers.iter().map(LayerObject::of).collect(),
+        }
+    }
+}
+
+impl<'a> LayerObject<'a> {
+    fn of(layer: &'a Layer) -> Self {
+        Self {
+            digest: &layer.blob,
+            diff_id: &layer.diff_id,
+            media_type: &layer.media_type,
+            size: layer.size,
+            raw_size: layer.raw_size,
+            directory: layer.directory.as_deref(),
+        }
+    }
+}
+
+impl Report for PulledImages {
+    /// A line for each image, and below it one for each layer directory, the lowest first.
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        for Pulled { image, .. } in &self.0 {
+            writeln!(out, "{}", image.reference.clone().with_digest(image.digest().clone()))?;
+            for directory in image.layers.iter().filter_map(|layer| layer.directory.as_deref()) {
+                out.write_all(b"  ")?;
+                out.write_all(directory.as_os_str().as_bytes())?;
+                out.write_all(b"\n")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! The environment variables that the command knows, read once.
+//!
+//! Nothing else in the workspace reads the environment: libraries are given values. A variable that is set to nothing
+//! counts as not set.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+/// An environment variable that has an effect.
+#[derive(Debug)]
+pub(crate) struct Variable {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What it does, as it stands in the help.
+    pub(crate) help: &'static str,
+}
+
+/// Where the store is.
+pub(crate) const UNLADE_HOME: Variable = Variable {
+    name: "UNLADE_HOME",
+    help: "The store, like --home",
+};
+/// Which configuration file is read.
+pub(crate) const UNLADE_CONFIG: Variable = Variable {
+    name: "UNLADE_CONFIG",
+    help: "The configuration file, like --config",
+};
+/// What is logged.
+pub(crate) const UNLADE_LOG: Variable = Variable {
+    name: "UNLADE_LOG",
+    help: "What is logged to stderr, such as `unlade=debug`; overrides -v",
+};
+/// The registry of names without one.
+pub(crate) const OCI_REGISTRY_DOMAIN: Variable = Variable {
+    name: "OCI_REGISTRY_DOMAIN",
+    help: "The registry of names that have none, docker.io by default",
+};
+/// Where containers tools keep logins.
+pub(crate) const REGISTRY_AUTH_FILE: Variable = Variable {
+    name: "REGISTRY_AUTH_FILE",
+    help: "A file with logins, as podman and skopeo write it",
+};
+/// Where docker keeps logins.
+pub(crate) const DOCKER_CONFIG: Variable = Variable {
+    name: "DOCKER_CONFIG",
+    help: "The directory of docker's config.json, ~/.docker by default",
+};
+/// Where programs for logins are.
+pub(crate) const PATH: Variable = Variable {
+    name: "PATH",
+    help: "Where credential helpers are looked for",
+};
+/// The home directory.
+pub(crate) const HOME: Variable = Variable {
+    name: "HOME",
+    help: "The home directory, for the defaults of the others",
+};
+/// Data of the user.
+pub(crate) const XDG_DATA_HOME: Variable = Variable {
+    name: "XDG_DATA_HOME",
+    help: "The store is $XDG_DATA_HOME/unlade by default, except for root",
+};
+/// Configuration of the user.
+pub(crate) const XDG_CONFIG_HOME: Variable = Variable {
+    name: "XDG_CONFIG_HOME",
+    help: "The configuration is $XDG_CONFIG_HOME/unlade/config.toml by default",
+};
+/// Files of the session.
+pub(crate) const XDG_RUNTIME_DIR: Variable = Variable {
+    name: "XDG_RUNTIME_DIR",
+    help: "Logins are also read from $XDG_RUNTIME_DIR/containers/auth.json",
+};
+/// No colour.
+pub(crate) const NO_COLOR: Variable = Variable {
+    name: "NO_COLOR",
+    help: "Set to anything: no colour",
+};
+/// Colour in any case.
+pub(crate) const CLICOLOR_FORCE: Variable = Variable {
+    name: "CLICOLOR_FORCE",
+    help: "Set to anything but 0: colour even if stderr is no terminal",
+};
+/// What the terminal can do.
+pub(crate) const TERM: Variable = Variable {
+    name: "TERM",
+    help: "`dumb` means neither colour nor bars",
+};
+
+/// All of them, in the order of the help.
+pub(crate) const ALL: &[Variable] = &[
+    UNLADE_HOME,
+    UNLADE_CONFIG,
+    UNLADE_LOG,
+    OCI_REGISTRY_DOMAIN,
+    REGISTRY_AUTH_FILE,
+    DOCKER_CONFIG,
+    PATH,
+    HOME,
+    XDG_DATA_HOME,
+    XDG_CONFIG_HOME,
+    XDG_RUNTIME_DIR,
+    NO_COLOR,
+    CLICOLOR_FORCE,
+    TERM,
+];
+
+/// The variables as they were when the command started.
+#[derive(Debug, Default)]
+pub(crate) struct Environment(BTreeMap<&'static str, OsString>);
+
+impl Environment {
+    /// Reads the variables of this process.
+    pub(crate) fn of_process() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place that reads the environment"
+        )]
+        let value = |variable: &Variable| Some((variable.name, std::env::var_os(variable.name)?));
+        Self::of(ALL.iter().filter_map(value))
+    }
+
+    /// Takes the variables from elsewhere.
+    pub(crate) fn of(variables: impl IntoIterator<Item = (&'static str, OsString)>) -> Self {
+        Self(variables.into_iter().filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    /// Returns the value, if it is set to anything.
+    pub(crate) fn get(&self, variable: &Variable) -> Option<&OsStr> {
+        self.0.get(variable.name).map(OsString::as_os_str)
+    }
+}
+
+/// Returns the help's section about the variables.
+pub(crate) fn help() -> String {
+    let width = ALL.iter().map(|variable| variable.name.len()).max().unwrap_or_default();
+    let lines = ALL
+        .iter()
+        .map(|Variable { name, help }| format!("  {name:width$}  {help}\n"));
+    format!("Environment:\n{}", lines.collect::<String>().trim_end())
+}

@@ -1,0 +1,187 @@
+//! Sizes, durations and moments, as people write and read them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+/// Returns a number of bytes in three or four digits with a binary unit.
+pub(crate) fn bytes(count: u64) -> String {
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut unit = (count.ilog2() / 10) as usize - 1;
+    // Tenths of the unit, rounded; the product fits since the dividend is below 2^70.
+    let tenths = |unit: usize| (u128::from(count) * 10 + (512 << (10 * unit))) >> (10 * (unit + 1));
+    if tenths(unit) >= 10_240 && unit + 1 < UNITS.len() {
+        unit += 1;
+    }
+    let tenths = tenths(unit);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+/// Returns a time to wait or waited, in its two largest units.
+pub(crate) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..10 => format!("{:.1}s", time.as_secs_f64()),
+        10..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Returns how long ago `moment` was, seen from `now`.
+pub(crate) fn ago(moment: SystemTime, now: SystemTime) -> String {
+    let Ok(passed) = now.duration_since(moment) else {
+        return "just now".to_owned();
+    };
+    let plural = |count: u64, unit: &str| format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" });
+    match passed.as_secs() {
+        0..10 => "just now".to_owned(),
+        seconds @ 10..60 => plural(seconds, "second"),
+        seconds @ 60..3600 => plural(seconds / 60, "minute"),
+        seconds @ 3600..86_400 => plural(seconds / 3600, "hour"),
+        seconds @ 86_400..604_800 => plural(seconds / 86_400, "day"),
+        seconds @ 604_800..5_184_000 => plural(seconds / 604_800, "week"),
+        seconds @ 5_184_000..63_072_000 => plural(seconds / 2_592_000, "month"),
+        seconds => plural(seconds / 31_536_000, "year"),
+    }
+}
+
+/// Returns a moment in the form of RFC 3339, in UTC and to the second.
+pub(crate) fn rfc3339(moment: SystemTime) -> Option<String> {
+    let moment = jiff::Timestamp::try_from(moment).ok()?;
+    Some(format!("{moment:.0}"))
+}
+
+/// A number of bytes as a setting: `1048576`, `1024k`, `1 MiB`, `1MB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ByteSize(pub(crate) u64);
+
+/// Why a text is no [`ByteSize`].
+#[derive(Debug, thiserror::Error)]
+#[error("{text:?} is not a number of bytes; it is written like 1048576, 512M, 10GiB or 10GB")]
+pub(crate) struct ByteSizeError {
+    text: String,
+}
+
+impl FromStr for ByteSize {
+    type Err = ByteSizeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(split);
+        let factor = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => Some(1),
+            "k" | "kib" => Some(1 << 10),
+            "m" | "mib" => Some(1 << 20),
+            "g" | "gib" => Some(1 << 30),
+            "t" | "tib" => Some(1_u64 << 40),
+            "kb" => Some(1_000),
+            "mb" => Some(1_000_000),
+            "gb" => Some(1_000_000_000),
+            "tb" => Some(1_000_000_000_000),
+            _ => None,
+        };
+        let count = digits.parse::<u64>().ok();
+        let size = factor.zip(count).and_then(|(factor, count)| count.checked_mul(factor));
+        size.map(Self).ok_or_else(|| ByteSizeError { text: text.to_owned() })
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+        impl Visitor<'_> for NumberOrText {
+            type Value = ByteSize;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of bytes, or a text such as \"10GiB\"")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<ByteSize, E> {
+                u64::try_from(number)
+                    .map(ByteSize)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<ByteSize, E> {
+                Ok(ByteSize(number))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(NumberOrText)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_a_unit_that_fits() {
+        for (count, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1024 * 1024 - 1, "1.0 MiB"),
+            (10 * 1024 * 1024, "10.0 MiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(bytes(count), expected, "{count}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (milliseconds, expected) in [
+            (0, "0.0s"),
+            (1500, "1.5s"),
+            (59_999, "59s"),
+            (65_000, "1m05s"),
+            (3_700_000, "1h01m"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(milliseconds)), expected);
+        }
+    }
+
+    #[test]
+    fn moments() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        for (seconds, expected) in [
+            (1, "just now"),
+            (60, "1 minute ago"),
+            (7300, "2 hours ago"),
+            (86_400 * 8, "1 week ago"),
+            (70_000_000, "2 years ago"),
+        ] {
+            assert_eq!(ago(now - Duration::from_secs(seconds), now), expected);
+        }
+        assert_eq!(ago(now + Duration::from_secs(60), now), "just now");
+        assert_eq!(rfc3339(now).unwrap(), "2023-11-14T22:13:20Z");
+    }
+
+    #[test]
+    fn sizes_as_they_are_written() {
+        for (text, expected) in [
+            ("0", 0),
+            ("512M", 512 << 20),
+            ("10 GiB", 10 << 30),
+            ("1kb", 1000),
+            ("7b", 7),
+        ] {
+            assert_eq!(text.parse::<ByteSize>().unwrap().0, expected, "{text}");
+        }
+        for text in ["", "G", "1.5G", "-1", "1X", "99999999999T"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
+}

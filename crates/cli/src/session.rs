@@ -1,0 +1,105 @@
+//! What the commands share: settings, the store, the client, and where results go.
+
+use std::ffi::OsStr;
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+
+use serde::Serialize;
+use unlade_auth::ConfigFiles;
+use unlade_images::{Durability, Store, StoreOptions};
+use unlade_reference::Reference;
+use unlade_registry::Client;
+
+use crate::arguments::{Format, Whiteouts};
+use crate::error::Error;
+use crate::progress::{Mode, Progress, Watcher};
+use crate::settings::Settings;
+use crate::stderr::Stderr;
+
+/// One run of the command.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// The settings.
+    pub(crate) settings: Settings,
+    /// The form of results.
+    pub(crate) format: Format,
+    /// Whether warnings are left out.
+    pub(crate) quiet: bool,
+    /// Whether a log goes to stderr, which does not go together with bars.
+    pub(crate) has_log: bool,
+    /// Where everything but results goes.
+    pub(crate) stderr: Stderr,
+}
+
+/// A result in both forms.
+pub(crate) trait Report: Serialize {
+    /// Writes it for people.
+    fn text(&self, out: &mut dyn Write) -> io::Result<()>;
+}
+
+impl Session {
+    /// Reads a reference as a person typed it.
+    pub(crate) fn reference(&self, text: &OsStr) -> Result<Reference, Error> {
+        Ok(Reference::parse(utf8(text)?, &self.settings.defaults.value)?)
+    }
+
+    /// Opens the store.
+    pub(crate) fn store(&self) -> Result<Store, Error> {
+        let whiteouts = match self.settings.whiteouts.value {
+            Whiteouts::Overlay => unlade_extract::Whiteouts::Overlay,
+            Whiteouts::Oci => unlade_extract::Whiteouts::Oci,
+        };
+        let options = StoreOptions {
+            root: self.settings.home()?.value.clone(),
+            layer_path: self.settings.layer_path.as_ref().map(|path| path.value.clone()),
+            whiteouts,
+            durability: Durability::Lazy,
+        };
+        Ok(Store::open(&options)?)
+    }
+
+    /// Makes a client with the user's logins. Reads files and sets TLS up, so only what needs the network calls it.
+    pub(crate) fn client(&self, watcher: &Watcher) -> Result<Client, Error> {
+        let mut credentials = ConfigFiles::new(self.settings.credential_files.clone())?;
+        if let Some(path) = &self.settings.helper_path {
+            credentials = credentials.with_search_path(path);
+        }
+        let watcher = watcher.clone();
+        let client = Client::builder()
+            .credentials(Arc::new(credentials))
+            .on_warning(Arc::new(move |warning| watcher.warn(warning)))
+            .build()?;
+        Ok(client)
+    }
+
+    /// Starts to show progress and warnings.
+    pub(crate) fn progress(&self, mode: Mode) -> Progress {
+        Progress::start((!self.quiet).then_some(mode), self.stderr.clone())
+    }
+
+    /// Writes a result to the standard output.
+    pub(crate) fn print(&self, report: &impl Report) -> Result<(), Error> {
+        self.write(|out| match self.format {
+            Format::Text => report.text(out),
+            Format::Json => {
+                serde_json::to_writer_pretty(&mut *out, report)?;
+                writeln!(out)
+            }
+        })
+    }
+
+    /// Writes something to the standard output that has one form only.
+    pub(crate) fn write(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        write(&mut out)
+            .and_then(|()| out.flush())
+            .map_err(|source| Error::Output { source })
+    }
+}
+
+/// Returns an argument as text.
+pub(crate) fn utf8(text: &OsStr) -> Result<&str, Error> {
+    text.to_str().ok_or_else(|| Error::NotUtf8 {
+        shown: text.to_string_lossy().into_owned(),
+    })
+}

@@ -1,0 +1,458 @@
+//! Settings: flag, then environment, then configuration file, then default; resolved once into plain values.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use unlade_oci::{ErrorClass, Platform};
+use unlade_reference::{Defaults, ParseError};
+
+use crate::arguments::{Command, Global, Limits, Whiteouts};
+use crate::config_file::{ConfigError, ConfigFile, LimitsTable};
+use crate::environment::{self, Environment, Variable};
+use crate::quantity::ByteSize;
+
+/// Where a value came from, from what decides first to what decides last.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// A flag.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(&'static str),
+    /// A configuration file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// Nobody has set it.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => f.write_str(name),
+            Self::Environment(name) => write!(f, "the variable {name}"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Default => f.write_str("the default"),
+        }
+    }
+}
+
+/// A value and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting<T> {
+    /// The value.
+    pub(crate) value: T,
+    /// Where it came from.
+    pub(crate) source: Source,
+}
+
+impl<T> Setting<T> {
+    /// Changes the value and keeps its source.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Setting<U> {
+        Setting {
+            value: change(self.value),
+            source: self.source,
+        }
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    /// A configuration file is no good.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A variable holds no registry.
+    #[error("the variable {variable} names no registry")]
+    Registry {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with the name.
+        source: ParseError,
+    },
+    /// A variable is not text.
+    #[error("the variable {variable} is not valid UTF-8")]
+    NotUtf8 {
+        /// The variable.
+        variable: &'static str,
+    },
+    /// The store is needed and it is not known where it is.
+    #[error("it is not known where the store is: neither {}, {} nor {} is set", environment::UNLADE_HOME.name, environment::XDG_DATA_HOME.name, environment::HOME.name)]
+    NoHome,
+    /// There is no image group of that name.
+    #[error("there is no image group {name:?}, {}", groups(known))]
+    NoGroup {
+        /// The name.
+        name: String,
+        /// The groups that there are.
+        known: Vec<String>,
+    },
+    /// An image group holds something that is not a reference.
+    #[error("the image group {group:?} in {place} has an invalid reference")]
+    GroupReference {
+        /// The group.
+        group: String,
+        /// Where it is written.
+        place: Source,
+        /// What is wrong.
+        source: ParseError,
+    },
+    /// The filter for logging cannot be read.
+    #[error("{what} is no filter for logging: {problem}")]
+    Log {
+        /// Where it is from.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl SettingsError {
+    /// Returns the class of the failure.
+    #[expect(clippy::unused_self, reason = "every error answers this question")]
+    pub(crate) const fn class(&self) -> ErrorClass {
+        ErrorClass::Invalid
+    }
+}
+
+fn groups(known: &[String]) -> String {
+    if known.is_empty() {
+        "there are none".to_owned()
+    } else {
+        format!("there are: {}", known.join(", "))
+    }
+}
+
+/// What a command's own flags say about settings.
+#[derive(Debug, Default)]
+struct Flags<'a> {
+    layer_path: Option<&'a PathBuf>,
+    platform: Option<&'a Platform>,
+    whiteouts: Option<Whiteouts>,
+    limits: Option<&'a Limits>,
+}
+
+impl<'a> Flags<'a> {
+    fn of(command: &'a Command) -> Self {
+        match command {
+            Command::Pull(pull) => Self {
+                layer_path: pull.layer_path.as_ref(),
+                platform: pull.platform.as_ref(),
+                whiteouts: pull.whiteouts,
+                limits: Some(&pull.limits),
+            },
+            Command::Resolve(resolve) => Self {
+                platform: resolve.platform.as_ref(),
+                ..Self::default()
+            },
+            Command::Images | Command::Inspect(_) | Command::Rm(_) | Command::Tags(_) | Command::Completions(_) => {
+                Self::default()
+            }
+        }
+    }
+}
+
+/// Everything that can be set.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    home: Option<Setting<PathBuf>>,
+    /// How names are completed.
+    pub(crate) defaults: Setting<Defaults>,
+    /// Where layers are extracted, if not in the store.
+    pub(crate) layer_path: Option<Setting<PathBuf>>,
+    /// The platform wanted, if not this machine's.
+    pub(crate) platform: Option<Setting<Platform>>,
+    /// The form of whiteouts.
+    pub(crate) whiteouts: Setting<Whiteouts>,
+    /// Groups of images.
+    pub(crate) image_groups: BTreeMap<String, Setting<Vec<String>>>,
+    /// What one layer may hold.
+    pub(crate) limits: unlade_extract::Limits,
+    /// How much may happen at once.
+    pub(crate) budget: unlade_pull::Limits,
+    /// Files with logins, the first that knows a registry is believed.
+    pub(crate) credential_files: Vec<PathBuf>,
+    /// Where credential helpers are.
+    pub(crate) helper_path: Option<OsString>,
+}
+
+impl Settings {
+    /// Resolves all settings.
+    pub(crate) fn resolve(
+        global: &Global,
+        command: &Command,
+        environment: &Environment,
+        is_root: bool,
+    ) -> Result<Self, SettingsError> {
+        let file = read_files(global, environment)?;
+        let flags = Flags::of(command);
+        Ok(Self {
+            home: home(global, environment, file.home, is_root),
+            defaults: defaults(environment, file.default_registry, file.aliases)?,
+            layer_path: from_flag("--layer-path", flags.layer_path.cloned()).or(file.layer_path),
+            platform: from_flag("--platform", flags.platform.cloned()).or(file.platform),
+            whiteouts: from_flag("--whiteouts", flags.whiteouts)
+                .or(file.whiteouts)
+                .unwrap_or(Setting {
+                    value: Whiteouts::Overlay,
+                    source: Source::Default,
+                }),
+            image_groups: file.image_groups,
+            limits: limits(flags.limits.unwrap_or(&Limits::default()), &file.limits),
+            budget: budget(file.connections, file.workers),
+            credential_files: credential_files(environment),
+            helper_path: environment.get(&environment::PATH).map(OsStr::to_owned),
+        })
+    }
+
+    /// Returns where the store is.
+    pub(crate) fn home(&self) -> Result<&Setting<PathBuf>, SettingsError> {
+        self.home.as_ref().ok_or(SettingsError::NoHome)
+    }
+}
+
+fn from_flag<T>(name: &'static str, value: Option<T>) -> Option<Setting<T>> {
+    value.map(|value| Setting {
+        value,
+        source: Source::Flag(name),
+    })
+}
+
+fn from_environment(environment: &Environment, variable: &Variable) -> Option<Setting<PathBuf>> {
+    let value = environment.get(variable)?;
+    Some(Setting {
+        value: value.into(),
+        source: Source::Environment(variable.name),
+    })
+}
+
+/// A directory that a variable names; one that is not absolute is to be ignored (XDG base directory specification).
+fn directory(environment: &Environment, variable: &Variable) -> Option<PathBuf> {
+    environment
+        .get(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+}
+
+fn user_home(environment: &Environment) -> Option<PathBuf> {
+    environment.get(&environment::HOME).map(PathBuf::from)
+}
+
+fn config_home(environment: &Environment) -> Option<PathBuf> {
+    directory(environment, &environment::XDG_CONFIG_HOME)
+        .or_else(|| user_home(environment).map(|home| home.join(".config")))
+}
+
+fn read_files(global: &Global, environment: &Environment) -> Result<ConfigFile, ConfigError> {
+    let named = global
+        .config
+        .as_deref()
+        .or_else(|| environment.get(&environment::UNLADE_CONFIG).map(Path::new));
+    if let Some(path) = named {
+        return ConfigFile::read(path);
+    }
+    let mut file = ConfigFile::default();
+    if let Some(directory) = config_home(environment) {
+        file = ConfigFile::read_if_there(&directory.join("unlade/config.toml"))?;
+    }
+    Ok(file.over(ConfigFile::read_if_there(Path::new("/etc/unlade/config.toml"))?))
+}
+
+fn home(
+    global: &Global,
+    environment: &Environment,
+    file: Option<Setting<PathBuf>>,
+    is_root: bool,
+) -> Option<Setting<PathBuf>> {
+    let default = || {
+        if is_root {
+            return Some(PathBuf::from("/var/lib/unlade"));
+        }
+        let data = directory(environment, &environment::XDG_DATA_HOME)
+            .or_else(|| user_home(environment).map(|home| home.join(".local/share")));
+        data.map(|data| data.join("unlade"))
+    };
+    from_flag("--home", global.home.clone())
+        .or_else(|| from_environment(environment, &environment::UNLADE_HOME))
+        .or(file)
+        .or_else(|| {
+            Some(Setting {
+                value: default()?,
+                source: Source::Default,
+            })
+        })
+}
+
+fn defaults(
+    environment: &Environment,
+    file_registry: Option<Setting<unlade_reference::Registry>>,
+    aliases: BTreeMap<unlade_reference::Registry, Setting<unlade_reference::Registry>>,
+) -> Result<Setting<Defaults>, SettingsError> {
+    let variable = environment::OCI_REGISTRY_DOMAIN.name;
+    let from_variable = match environment.get(&environment::OCI_REGISTRY_DOMAIN) {
+        None => None,
+        Some(value) => {
+            let text = value.to_str().ok_or(SettingsError::NotUtf8 { variable })?;
+            let value = text
+                .parse()
+                .map_err(|source| SettingsError::Registry { variable, source })?;
+            Some(Setting {
+                value,
+                source: Source::Environment(variable),
+            })
+        }
+    };
+    let mut defaults = Defaults::standard();
+    for (name, target) in aliases {
+        defaults = defaults.with_alias(name, target.value);
+    }
+    Ok(match from_variable.or(file_registry) {
+        Some(registry) => registry.map(|registry| defaults.with_default_registry(registry)),
+        None => Setting {
+            value: defaults,
+            source: Source::Default,
+        },
+    })
+}
+
+fn limits(flags: &Limits, file: &LimitsTable) -> unlade_extract::Limits {
+    let bytes = |flag: Option<ByteSize>, file: Option<ByteSize>| flag.or(file).map(|size| size.0);
+    let mut limits = unlade_extract::Limits::default();
+    limits.raw_bytes = bytes(flags.max_raw_bytes, file.raw_bytes).or(limits.raw_bytes);
+    limits.entries = flags.max_entries.or(file.entries).unwrap_or(limits.entries);
+    limits.path_bytes = bytes(flags.max_path_bytes, file.path_bytes).unwrap_or(limits.path_bytes);
+    limits.extension_bytes = bytes(flags.max_extension_bytes, file.extension_bytes).unwrap_or(limits.extension_bytes);
+    limits.deferred_bytes = bytes(flags.max_deferred_bytes, file.deferred_bytes).unwrap_or(limits.deferred_bytes);
+    limits.zstd_window_log = flags
+        .max_zstd_window_log
+        .or(file.zstd_window_log)
+        .unwrap_or(limits.zstd_window_log);
+    limits
+}
+
+fn budget(
+    connections: Option<Setting<std::num::NonZeroUsize>>,
+    workers: Option<Setting<std::num::NonZeroUsize>>,
+) -> unlade_pull::Limits {
+    let default = unlade_pull::Limits::default();
+    unlade_pull::Limits {
+        connections: connections.map_or(default.connections, |setting| setting.value),
+        workers: workers.map_or(default.workers, |setting| setting.value),
+    }
+}
+
+/// The files that `podman login` and `docker login` write, in the order in which the containers tools look.
+fn credential_files(environment: &Environment) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    if let Some(file) = environment.get(&environment::REGISTRY_AUTH_FILE) {
+        files.push(PathBuf::from(file));
+    }
+    files.extend(directory(environment, &environment::XDG_RUNTIME_DIR).map(|dir| dir.join("containers/auth.json")));
+    files.extend(config_home(environment).map(|dir| dir.join("containers/auth.json")));
+    let docker = environment.get(&environment::DOCKER_CONFIG).map(PathBuf::from);
+    files.extend(
+        docker
+            .or_else(|| Some(user_home(environment)?.join(".docker")))
+            .map(|dir| dir.join("config.json")),
+    );
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::arguments::Arguments;
+
+    fn resolve(line: &str, variables: &[(&'static str, &str)], is_root: bool) -> Settings {
+        let line = format!("unlade --config /dev/null {line}");
+        let Arguments { global, command } = Arguments::try_parse_from(line.split(' ')).unwrap();
+        let environment = Environment::of(variables.iter().map(|(name, value)| (*name, OsString::from(value))));
+        Settings::resolve(&global, &command, &environment, is_root).unwrap()
+    }
+
+    #[test]
+    fn the_store_is_where_the_first_says() {
+        let home = |line, variables, is_root| {
+            let settings = resolve(line, variables, is_root);
+            settings
+                .home()
+                .map(|home| (home.value.to_str().unwrap().to_owned(), home.source.to_string()))
+                .ok()
+        };
+        let all = [("UNLADE_HOME", "/e"), ("XDG_DATA_HOME", "/x"), ("HOME", "/h")];
+        let some = |path: &str, source: &str| Some((path.to_owned(), source.to_owned()));
+        assert_eq!(home("images --home /f", &all, false), some("/f", "--home"));
+        assert_eq!(home("images", &all, true), some("/e", "the variable UNLADE_HOME"));
+        assert_eq!(home("images", &all[1..], true), some("/var/lib/unlade", "the default"));
+        assert_eq!(home("images", &all[1..], false), some("/x/unlade", "the default"));
+        assert_eq!(
+            home("images", &all[2..], false),
+            some("/h/.local/share/unlade", "the default")
+        );
+        assert_eq!(
+            home("images", &[("XDG_DATA_HOME", "relative"), ("UNLADE_HOME", "")], false),
+            None
+        );
+    }
+
+    #[test]
+    fn logins_are_looked_for_where_they_are_written() {
+        let files = |variables| resolve("images", variables, false).credential_files;
+        assert_eq!(
+            files(&[
+                ("HOME", "/h"),
+                ("XDG_RUNTIME_DIR", "/r"),
+                ("REGISTRY_AUTH_FILE", "/a.json")
+            ]),
+            [
+                "/a.json",
+                "/r/containers/auth.json",
+                "/h/.config/containers/auth.json",
+                "/h/.docker/config.json"
+            ]
+            .map(PathBuf::from)
+        );
+        assert_eq!(files(&[("DOCKER_CONFIG", "/d")]), [PathBuf::from("/d/config.json")]);
+        assert!(files(&[]).is_empty());
+    }
+
+    #[test]
+    fn the_default_registry_and_the_alias() {
+        let canonical = |settings: &Settings, text: &str| {
+            unlade_reference::Reference::parse(text, &settings.defaults.value)
+                .unwrap()
+                .to_string()
+        };
+        let plain = resolve("images", &[], false);
+        assert_eq!(canonical(&plain, "alpine"), "docker.io/library/alpine:latest");
+        assert_eq!(canonical(&plain, "sandboxes.io/a/b"), "docker.io/a/b:latest");
+        let other = resolve("images", &[("OCI_REGISTRY_DOMAIN", "registry.example")], false);
+        assert_eq!(canonical(&other, "a/b"), "registry.example/a/b:latest");
+    }
+
+    #[test]
+    fn flags_reach_the_limits_by_name() {
+        let settings = resolve(
+            "pull x --max-raw-bytes 1k --max-entries 2 --max-path-bytes 3 --max-extension-bytes 4 --max-deferred-bytes 5 --max-zstd-window-log 20",
+            &[],
+            false,
+        );
+        let expected = unlade_extract::Limits {
+            raw_bytes: Some(1024),
+            entries: 2,
+            path_bytes: 3,
+            extension_bytes: 4,
+            deferred_bytes: 5,
+            zstd_window_log: 20,
+        };
+        assert_eq!(settings.limits, expected);
+        assert_eq!(resolve("pull x", &[], false).limits, unlade_extract::Limits::default());
+    }
+}

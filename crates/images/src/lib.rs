@@ -1,1 +1,52 @@
-//! The local image store: look up, list, remove, verify.
+//! The local image store put together: look up, bring in, list, inspect, remove.
+//!
+//! ```text
+//! oci-layout, index.json         the store is an OCI image layout that other tools read in place
+//! blobs/                         published blobs (unlade-blobs)
+//! ingest/                        blobs that are arriving (unlade-blobs)
+//! layers/sha256-HEX.extracted/   layer directories, named by diff ID
+//! staging/                       layer directories that are being made
+//! metadata.db                    the database (unlade-metadata)
+//! locks/                         files that exist to be locked
+//! ```
+//!
+//! The database is the truth: what has no row is not there, whatever lies on the disk.
+//!
+//! # Locks
+//! They are advisory file locks that die with their holder, taken in this order:
+//!
+//! 1. `locks/removal`: shared to take a lease, alone to remove. Held for a moment.
+//! 2. `locks/layer-…`: who makes, or removes, a layer directory. Never waited for.
+//! 3. the ingest file of a blob: who fetches it. Never waited for.
+//! 4. `locks/index`: who rewrites `index.json`. Held for a moment.
+//! 5. the database's own.
+//!
+//! A directory of layers outside of the store (`StoreOptions::layer_path`) has its stages and its locks in `.unlade/` below
+//! it, so that stores which share it agree.
+//!
+//! # Order of a commit
+//! Blob, then layer directory, then row; at the end the image's rows in one transaction, then `index.json`. A removal goes the
+//! other way. So whatever is recorded is there, at every moment at which a process may die.
+
+mod claim;
+mod commit;
+mod error;
+mod image;
+mod index;
+mod layers;
+mod listing;
+mod lookup;
+mod remove;
+mod store;
+
+pub use claim::{Claim, LayerWork, Source, Stager};
+pub use commit::{ImageCommit, Needed};
+pub use error::Error;
+pub use image::{Image, Layer};
+pub use layers::StagedLayer;
+pub use listing::{ImageSummary, Inspection};
+pub use lookup::Lookup;
+pub use remove::Removal;
+pub use store::{LayerState, Store, StoreOptions};
+pub use unlade_metadata::Lease;
+pub use unlade_sys::Durability;

@@ -1,0 +1,101 @@
+//! The last step of a pull: the documents, the image's rows, `index.json`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use unlade_metadata::{BlobRecord, ConfigRecord, ImageLayer, IndexRecord, Lease, LeaseTarget, ManifestRecord};
+use unlade_oci::{Digest, Document, ImageConfig, Index, Manifest, Platform};
+use unlade_reference::Reference;
+use unlade_sys::FileLock;
+
+use crate::image;
+use crate::{Error, Image, Lookup, Store};
+
+/// How long a lease protects its content from processes that cannot see whether its holder lives.
+const LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What is to be kept from being removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// Blobs, by digest: documents and layers.
+    pub blobs: BTreeSet<Digest>,
+    /// Layers, by diff ID.
+    pub diff_ids: BTreeSet<Digest>,
+}
+
+/// An image whose layers are all in the store, to be recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageCommit<'a> {
+    /// The name to record it under.
+    pub reference: &'a Reference,
+    /// The platform that was asked for.
+    pub platform: &'a Platform,
+    /// The indexes between the name and the manifest, the outermost first.
+    pub indexes: &'a [Document<Index>],
+    /// The manifest.
+    pub manifest: &'a Document<Manifest>,
+    /// The configuration.
+    pub config: &'a Document<ImageConfig>,
+}
+
+impl Store {
+    /// Protects `needed`, whether it is there yet or not, until the lease is dropped. Waits for a removal to end.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn lease(&self, needed: &Needed) -> Result<Lease, Error> {
+        let blobs = needed.blobs.iter().cloned().map(LeaseTarget::Blob);
+        let layers = needed.diff_ids.iter().cloned().map(LeaseTarget::Layer);
+        let targets: Vec<_> = blobs.chain(layers).collect();
+        let _no_removal = FileLock::shared(&self.removal_lock())?;
+        Ok(self.database.lease(&targets, LEASE)?)
+    }
+
+    /// Records an image. From here on it can be found, and not before.
+    ///
+    /// # Errors
+    /// A layer is not there, or the store cannot be written; then nothing is recorded.
+    pub fn commit(&self, commit: &ImageCommit<'_>, extracted: bool) -> Result<Image, Error> {
+        let config = &commit.manifest.get().config;
+        for index in commit.indexes {
+            self.keep_document(index)?;
+        }
+        self.keep_document(commit.config)?;
+        self.keep_document(commit.manifest)?;
+        let layers = commit.manifest.get().layers.iter().zip(&commit.config.get().diff_ids);
+        self.database.commit_image(&unlade_metadata::ImageCommit {
+            name: image::name(commit.reference),
+            platform: commit.platform.clone(),
+            indexes: commit.indexes.iter().map(IndexRecord::from).collect(),
+            manifest: ManifestRecord::from(commit.manifest),
+            config: ConfigRecord::parse(&config.digest, &config.media_type, commit.config.bytes())?,
+            layers: layers
+                .map(|(blob, diff_id)| ImageLayer {
+                    blob: blob.digest.clone(),
+                    diff_id: diff_id.clone(),
+                    media_type: blob.media_type.clone(),
+                    size: blob.size,
+                    chain_id: None,
+                })
+                .collect(),
+        })?;
+        self.write_index()?;
+        match self.look_up(commit.reference, commit.platform, extracted)? {
+            Lookup::Complete(image) => Ok(image),
+            Lookup::Incomplete { .. } | Lookup::Absent => Err(Error::Vanished {
+                name: commit.reference.to_string(),
+            }),
+        }
+    }
+
+    fn keep_document<T>(&self, document: &Document<T>) -> Result<(), Error> {
+        self.blobs.put(document.digest(), document.bytes())?;
+        self.database.record_blob(&BlobRecord {
+            digest: document.digest().clone(),
+            media_type: document.media_type().clone(),
+            size: document.size(),
+            durability: self.written(),
+        })?;
+        Ok(())
+    }
+}

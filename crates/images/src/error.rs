@@ -1,0 +1,101 @@
+//! Why something in the store failed.
+
+use unlade_oci::{Digest, ErrorClass};
+
+/// A failure of the image store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The filesystem did not do what it was asked to.
+    #[error("a file operation in the store failed")]
+    Files {
+        /// What was tried, on which path.
+        source: unlade_sys::Error,
+    },
+    /// The blob files failed.
+    #[error("the blobs of the store failed")]
+    Blobs {
+        /// How.
+        source: unlade_blobs::Error,
+    },
+    /// The database failed.
+    #[error("the database of the store failed")]
+    Database {
+        /// How.
+        source: Box<unlade_metadata::Error>,
+    },
+    /// The uncompressed content of a layer is not what the image's configuration promises.
+    #[error("the layer {blob} has the diff ID {actual}, the image's configuration says {expected}")]
+    WrongDiffId {
+        /// The layer's blob.
+        blob: Digest,
+        /// What the configuration says.
+        expected: Digest,
+        /// What was computed.
+        actual: Digest,
+    },
+    /// The bytes of a layer's blob are not those that the manifest names.
+    #[error("the blob {expected} of {expected_size} bytes has the digest {actual} and {actual_size} bytes")]
+    WrongBlob {
+        /// What the manifest says.
+        expected: Digest,
+        /// What the manifest says, in bytes.
+        expected_size: u64,
+        /// What was computed.
+        actual: Digest,
+        /// What was counted.
+        actual_size: u64,
+    },
+    /// A blob is not in the store and cannot be had.
+    #[error("the blob {digest} is not in the store")]
+    BlobMissing {
+        /// Which.
+        digest: Digest,
+    },
+    /// No image of that name is in the store.
+    #[error("there is no image {name} in the store")]
+    NoImage {
+        /// What was asked for.
+        name: String,
+    },
+    /// What was just recorded is not there any more.
+    #[error("{name} was recorded, and something that it needs was removed from the store at once; pull it again")]
+    Vanished {
+        /// The image.
+        name: String,
+    },
+}
+
+impl Error {
+    /// Returns the class of the failure.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Files { .. } => ErrorClass::Storage,
+            Self::Blobs { source } => source.class(),
+            Self::Database { source } => source.class(),
+            Self::WrongDiffId { .. } | Self::WrongBlob { .. } => ErrorClass::Integrity,
+            Self::BlobMissing { .. } | Self::NoImage { .. } => ErrorClass::NotFound,
+            Self::Vanished { .. } => ErrorClass::Store,
+        }
+    }
+}
+
+impl From<unlade_sys::Error> for Error {
+    fn from(source: unlade_sys::Error) -> Self {
+        Self::Files { source }
+    }
+}
+
+impl From<unlade_blobs::Error> for Error {
+    fn from(source: unlade_blobs::Error) -> Self {
+        Self::Blobs { source }
+    }
+}
+
+impl From<unlade_metadata::Error> for Error {
+    fn from(source: unlade_metadata::Error) -> Self {
+        Self::Database {
+            source: Box::new(source),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `index.json`: the database's names, as other tools read them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use unlade_metadata::NameRecord;
+use unlade_oci::{Descriptor, Platform};
+
+use crate::{Error, Store};
+
+/// The annotation by which an image layout names an entry (image-spec, `annotations.md`).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IndexFile {
+    schema_version: u32,
+    media_type: &'static str,
+    manifests: Vec<Descriptor>,
+}
+
+impl Store {
+    /// Writes `index.json` anew from the database.
+    pub(crate) fn write_index(&self) -> Result<(), Error> {
+        let _lock = self.lock_index()?;
+        let file = IndexFile {
+            schema_version: 2,
+            media_type: "application/vnd.oci.image.index.v1+json",
+            manifests: entries(&self.database.names()?),
+        };
+        // A structure of strings and numbers always has a JSON form.
+        let bytes = serde_json::to_vec(&file).unwrap_or_default();
+        Ok(self.blobs.write_index(&bytes)?)
+    }
+}
+
+/// Makes an entry of each name. It points at the manifest, not at the index that led there: of an index's other platforms the
+/// store has nothing, and other tools stumble over a child that is missing.
+///
+/// A name must be found once. Where it stands for several platforms, it goes to the one of this machine, or else to the first;
+/// the others are listed by platform, without the name.
+fn entries(names: &[NameRecord]) -> Vec<Descriptor> {
+    let host = Platform::host();
+    let mut owner: BTreeMap<String, usize> = BTreeMap::new();
+    for (at, record) in names.iter().enumerate() {
+        let holder = owner.entry(record.name.to_string()).or_insert(at);
+        if record.platform == host {
+            *holder = at;
+        }
+    }
+    let entry = |(at, record): (usize, &NameRecord)| {
+        let name = record.name.to_string();
+        let annotations = match owner.get(&name) {
+            Some(holder) if *holder == at => BTreeMap::from([(REF_NAME.to_owned(), name)]),
+            _ => BTreeMap::new(),
+        };
+        Descriptor {
+            media_type: record.manifest.media_type.clone(),
+            digest: record.manifest.digest.clone(),
+            size: record.manifest.size,
+            platform: Some(record.actual_platform.clone()),
+            annotations,
+            artifact_type: None,
+            urls: Vec::new(),
+        }
+    };
+    names.iter().enumerate().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use unlade_metadata::{ImageName, Target};
+    use unlade_oci::{Digest, MediaType};
+
+    use super::*;
+
+    fn record(tag: &str, platform: &str) -> NameRecord {
+        let platform: Platform = platform.parse().unwrap();
+        NameRecord {
+            name: ImageName {
+                registry: "docker.io".into(),
+                repository: "library/alpine".into(),
+                tag: Some(tag.into()),
+                digest: None,
+            },
+            platform: platform.clone(),
+            actual_platform: platform.clone(),
+            manifest: Target {
+                digest: Digest::sha256(format!("{tag}{platform}")),
+                media_type: MediaType::OCI_MANIFEST,
+                size: 7,
+            },
+            index: None,
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_once_and_means_this_machine() {
+        let host = Platform::host().to_string();
+        let names = [
+            record("3", "linux/s390x"),
+            record("3", &host),
+            record("4", "linux/s390x"),
+        ];
+        let entries = entries(&names);
+        let named: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.annotations.get(REF_NAME).map(String::as_str))
+            .collect();
+        assert_eq!(
+            named,
+            [
+                None,
+                Some("docker.io/library/alpine:3"),
+                Some("docker.io/library/alpine:4")
+            ]
+        );
+        assert_eq!(entries.iter().filter_map(|entry| entry.platform.clone()).count(), 3);
+    }
+}

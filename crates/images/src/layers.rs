@@ -1,0 +1,244 @@
+//! Where layer directories live, how one is staged, and what becomes of the stages of the dead.
+//!
+//! A layer directory is made in a stage and renamed into place when it is whole. A stage is a directory that its owner keeps
+//! locked; when the owner dies the kernel releases the lock, and the next one who sweeps removes it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fs, io, process};
+
+use unlade_oci::Digest;
+use unlade_sys::{Dir, FileLock};
+
+use crate::Error;
+
+/// A directory of layer directories, with its stages and locks.
+///
+/// Stages must be on the filesystem that the layers are on, and the locks must be where everyone who writes there looks,
+/// so a directory outside of the store brings its own.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerRoot {
+    layers: PathBuf,
+    staging: PathBuf,
+    locks: PathBuf,
+}
+
+impl LayerRoot {
+    /// The one inside the store.
+    pub(crate) fn of_store(root: &Path) -> Result<Self, Error> {
+        let root = Self {
+            layers: root.join("layers"),
+            staging: root.join("staging"),
+            locks: root.join("locks"),
+        };
+        root.create()?;
+        Ok(root)
+    }
+
+    /// One that a user has named. What is recorded is its real path, so that it is the same one by whatever way it is named.
+    pub(crate) fn outside(path: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(path).map_err(|source| unlade_sys::Error::new("create the directory", path, source))?;
+        let layers = fs::canonicalize(path).map_err(|source| unlade_sys::Error::new("resolve", path, source))?;
+        let own = layers.join(".unlade");
+        let root = Self {
+            layers,
+            staging: own.join("staging"),
+            locks: own.join("locks"),
+        };
+        root.create()?;
+        Ok(root)
+    }
+
+    /// Makes the directories. The layer directory itself may be shared with others, so only what is ours is private.
+    fn create(&self) -> Result<(), Error> {
+        fs::create_dir_all(&self.layers)
+            .map_err(|source| unlade_sys::Error::new("create the directory", &self.layers, source))?;
+        unlade_sys::create_private_dir(&self.staging)?;
+        unlade_sys::create_private_dir(&self.locks)?;
+        Ok(())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.layers
+    }
+
+    /// Returns the name of a layer's directory. It has no colon, which would end a path in mount options.
+    pub(crate) fn name(diff_id: &Digest) -> String {
+        format!("{}-{}.extracted", diff_id.algorithm(), diff_id.hex())
+    }
+
+    pub(crate) fn directory(&self, diff_id: &Digest) -> PathBuf {
+        self.layers.join(Self::name(diff_id))
+    }
+
+    /// Locks a layer, or says that somebody else has it.
+    pub(crate) fn try_lock(&self, diff_id: &Digest) -> Result<Option<FileLock>, Error> {
+        let path = self
+            .locks
+            .join(format!("layer-{}-{}", diff_id.algorithm(), diff_id.hex()));
+        Ok(FileLock::try_exclusive(&path)?)
+    }
+
+    /// Begins a stage.
+    pub(crate) fn stage(&self) -> Result<StagedLayer, Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let name = format!("{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let stage = self.staging.join(name);
+            // A stage of that name may be left from an earlier process of the same number; it is not ours to look at.
+            if !unlade_sys::create_dir(&stage, 0o700)? {
+                continue;
+            }
+            // Between the two calls a sweep may take the new directory for a dead one's. Then there is another name.
+            let lock = match FileLock::try_exclusive_existing(&stage) {
+                Ok(Some(lock)) => lock,
+                Ok(None) => continue,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let tree = stage.join("tree");
+            unlade_sys::create_dir(&tree, 0o755)?;
+            let directory = Dir::open(&tree)?;
+            return Ok(StagedLayer {
+                directory,
+                tree,
+                stage,
+                _lock: lock,
+            });
+        }
+    }
+
+    /// Moves `path` away into a stage of its own, so that it is gone at once and its removal can take its time.
+    pub(crate) fn retire(&self, path: &Path) -> Result<Option<StagedLayer>, Error> {
+        let staged = self.stage()?;
+        match fs::rename(path, staged.stage.join("retired")) {
+            Ok(()) => Ok(Some(staged)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(unlade_sys::Error::new("rename", path, source).into()),
+        }
+    }
+
+    /// Removes the stages whose owners are gone. Costs one directory listing when there are none.
+    pub(crate) fn sweep(&self) -> Result<u64, Error> {
+        let mut removed = 0;
+        let entries = match fs::read_dir(&self.staging) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(source) => return Err(unlade_sys::Error::new("list", &self.staging, source).into()),
+        };
+        for entry in entries {
+            let path = entry
+                .map_err(|source| unlade_sys::Error::new("list", &self.staging, source))?
+                .path();
+            match FileLock::try_exclusive_existing(&path) {
+                Ok(Some(_lock)) => {
+                    unlade_sys::remove_tree(&path)?;
+                    removed += 1;
+                }
+                Ok(None) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// A layer directory that is being made. Dropping it removes it.
+#[derive(Debug)]
+pub struct StagedLayer {
+    directory: Dir,
+    tree: PathBuf,
+    stage: PathBuf,
+    _lock: FileLock,
+}
+
+impl StagedLayer {
+    /// Returns the directory to make the files in.
+    pub fn directory(&self) -> &Dir {
+        &self.directory
+    }
+
+    /// Returns whether nothing was made.
+    pub(crate) fn is_empty(&self) -> Result<bool, Error> {
+        Ok(self.directory.read()?.is_empty())
+    }
+
+    /// Puts the tree at `target`. Whatever stood there gives way in the same instant; it has no row, so nobody knows it.
+    pub(crate) fn publish(self, target: &Path) -> Result<(), Error> {
+        if !unlade_sys::rename_no_replace(&self.tree, target)? {
+            unlade_sys::exchange(&self.tree, target)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for StagedLayer {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next sweep: the lock goes with this value.
+        if let Err(error) = unlade_sys::remove_tree(&self.stage) {
+            tracing::warn!(%error, "a stage could not be removed, the next pull will try again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, LayerRoot) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = LayerRoot::of_store(directory.path()).unwrap();
+        (directory, root)
+    }
+
+    fn stages(root: &LayerRoot) -> usize {
+        fs::read_dir(&root.staging).unwrap().count()
+    }
+
+    #[test]
+    fn a_dropped_stage_is_removed_and_a_published_one_stays() {
+        let (_directory, root) = root();
+        drop(root.stage().unwrap());
+        assert_eq!(stages(&root), 0);
+
+        let staged = root.stage().unwrap();
+        fs::write(staged.tree.join("file"), "new").unwrap();
+        let target = root.directory(&Digest::sha256("x"));
+        staged.publish(&target).unwrap();
+        assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "new");
+        assert_eq!(stages(&root), 0);
+    }
+
+    #[test]
+    fn publishing_replaces_what_nobody_has_recorded() {
+        let (_directory, root) = root();
+        let target = root.directory(&Digest::sha256("x"));
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join("left over"), "").unwrap();
+        root.stage().unwrap().publish(&target).unwrap();
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+        assert_eq!(stages(&root), 0);
+    }
+
+    #[test]
+    fn a_sweep_takes_the_dead_and_spares_the_living() {
+        let (_directory, root) = root();
+        let living = root.stage().unwrap();
+        fs::create_dir_all(root.staging.join("4711-0/tree/etc")).unwrap();
+        assert_eq!(root.sweep().unwrap(), 1);
+        assert!(living.tree.is_dir());
+        assert_eq!(stages(&root), 1);
+    }
+
+    #[test]
+    fn only_one_holds_a_layer() {
+        let (_directory, root) = root();
+        let digest = Digest::sha256("x");
+        let lock = root.try_lock(&digest).unwrap().unwrap();
+        assert!(root.try_lock(&digest).unwrap().is_none());
+        assert!(root.try_lock(&Digest::sha256("y")).unwrap().is_some());
+        drop(lock);
+        assert!(root.try_lock(&digest).unwrap().is_some());
+    }
+}

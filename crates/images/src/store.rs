@@ -1,0 +1,236 @@
+//! The store: its options, its parts, and how they are opened.
+
+use std::path::{Path, PathBuf};
+
+use unlade_blobs::BlobStore;
+use unlade_extract::{Limits, Options, Privilege, Whiteouts};
+use unlade_metadata::{Database, Durability as Recorded, LayerForm, LayerPlace};
+use unlade_oci::Digest;
+use unlade_sys::{Durability, FileLock};
+
+use crate::Error;
+use crate::layers::LayerRoot;
+
+/// Where a store is and how it keeps layers.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The store's directory. It is created, private to the user, if it does not exist.
+    pub root: PathBuf,
+    /// The directory for layer directories; `None` is the store's own. It may be on another filesystem.
+    pub layer_path: Option<PathBuf>,
+    /// The form in which layer directories keep removals.
+    pub whiteouts: Whiteouts,
+    /// Whether a pull waits until what it has written is on the disk.
+    pub durability: Durability,
+}
+
+impl StoreOptions {
+    /// The store at `root` with all else as it is by default.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            layer_path: None,
+            whiteouts: Whiteouts::Overlay,
+            durability: Durability::Lazy,
+        }
+    }
+}
+
+/// A local image store. Cloning gives another handle on the same one.
+///
+/// All calls block: on an async executor they belong on a blocking thread.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) root: PathBuf,
+    pub(crate) blobs: BlobStore,
+    pub(crate) database: Database,
+    pub(crate) layers: LayerRoot,
+    pub(crate) form: LayerForm,
+    pub(crate) durability: Durability,
+    boot_id: String,
+    layers_beside_blobs: bool,
+}
+
+/// What the store has of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerState {
+    /// Whether its blob is there and was checked against this diff ID.
+    pub blob: bool,
+    /// Whether its directory is there.
+    pub directory: bool,
+    /// How many bytes of the blob are there from an earlier download that did not finish.
+    pub partial: u64,
+}
+
+impl Store {
+    /// Opens a store and creates what is missing.
+    ///
+    /// # Errors
+    /// The directory cannot be made or written, is something else than a store, or its database is damaged or newer than
+    /// this program.
+    pub fn open(options: &StoreOptions) -> Result<Self, Error> {
+        let root = std::path::absolute(&options.root)
+            .map_err(|source| unlade_sys::Error::new("make absolute", &options.root, source))?;
+        unlade_sys::create_private_dir(&root)?;
+        let blobs = BlobStore::open_with(&root, options.durability)?;
+        let database = Database::open(root.join("metadata.db"))?;
+        let layers = match &options.layer_path {
+            Some(path) => LayerRoot::outside(path)?,
+            None => LayerRoot::of_store(&root)?,
+        };
+        let layers_beside_blobs = options.layer_path.is_none() || same_filesystem(&root, layers.path())?;
+        let form = match options.whiteouts {
+            Whiteouts::Overlay => LayerForm::Overlay,
+            Whiteouts::Oci => LayerForm::Oci,
+        };
+        let boot_id = unlade_sys::boot_id()?;
+        Ok(Self {
+            root,
+            blobs,
+            database,
+            layers,
+            form,
+            durability: options.durability,
+            boot_id,
+            layers_beside_blobs,
+        })
+    }
+
+    /// Returns the store's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the directory that holds the layer directories.
+    pub fn layer_root(&self) -> &Path {
+        self.layers.path()
+    }
+
+    /// Returns whether layer directories and blobs share a filesystem, and so its free space.
+    pub fn layers_beside_blobs(&self) -> bool {
+        self.layers_beside_blobs
+    }
+
+    /// Returns the blob files.
+    pub fn blobs(&self) -> &BlobStore {
+        &self.blobs
+    }
+
+    /// Returns how layers of this store are extracted.
+    pub fn extract_options(&self, limits: Limits) -> Options {
+        let whiteouts = match self.form {
+            LayerForm::Overlay => Whiteouts::Overlay,
+            LayerForm::Oci => Whiteouts::Oci,
+        };
+        Options {
+            whiteouts,
+            privilege: Privilege::of_process(),
+            limits,
+        }
+    }
+
+    /// Reads a document. `None` if it is not there or its bytes are not those of its digest.
+    ///
+    /// # Errors
+    /// The blob is larger than `limit`, in bytes, or cannot be read.
+    pub fn document(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        match self.blobs.read(digest, limit) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(unlade_blobs::Error::NotFound { .. } | unlade_blobs::Error::Damaged { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Finds out what is there of a layer, without claiming it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn layer_state(&self, blob: &Digest, diff_id: &Digest) -> Result<LayerState, Error> {
+        Ok(LayerState {
+            blob: self.blobs.contains(blob)? && self.is_checked(blob, diff_id)?,
+            directory: self.has_layer_directory(diff_id)?,
+            partial: self.blobs.ingest(blob)?.map_or(0, |ingest| ingest.bytes),
+        })
+    }
+
+    /// Removes a blob, or a partial one, whose content is wrong, so that it is fetched anew.
+    ///
+    /// # Errors
+    /// The files cannot be removed.
+    pub fn discard_blob(&self, digest: &Digest) -> Result<(), Error> {
+        self.blobs.remove(digest)?;
+        self.blobs.discard_ingest(digest)?;
+        Ok(())
+    }
+
+    /// Removes what dead processes have left half done. A pull begins with it; it costs a directory listing.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn sweep(&self) -> Result<u64, Error> {
+        self.layers.sweep()
+    }
+
+    /// Returns whether the blob was once read to its end and found to hold this layer.
+    pub(crate) fn is_checked(&self, blob: &Digest, diff_id: &Digest) -> Result<bool, Error> {
+        Ok(self
+            .database
+            .layers_of_blob(blob)?
+            .iter()
+            .any(|layer| layer.diff_id == *diff_id))
+    }
+
+    /// Returns whether the layer's directory is recorded and is there.
+    pub(crate) fn has_layer_directory(&self, diff_id: &Digest) -> Result<bool, Error> {
+        let Some(directory) = self.database.layer_directory(diff_id, None, &self.place())? else {
+            return Ok(false);
+        };
+        let is_empty = self.database.layer(diff_id)?.is_some_and(|layer| layer.is_empty);
+        Ok(is_in_place(&directory.path, is_empty))
+    }
+
+    pub(crate) fn place(&self) -> LayerPlace {
+        LayerPlace {
+            root: self.layers.path().to_owned(),
+            form: self.form,
+        }
+    }
+
+    /// What is recorded of a file that was just written.
+    pub(crate) fn written(&self) -> Recorded {
+        Recorded {
+            synced: self.durability == Durability::Sync,
+            boot_id: self.boot_id.clone(),
+        }
+    }
+
+    /// Serialises the rewriting of `index.json`: what is written must not be older than what is there.
+    pub(crate) fn lock_index(&self) -> Result<FileLock, Error> {
+        Ok(FileLock::exclusive(&self.root.join("locks").join("index"))?)
+    }
+
+    /// Keeps removals and the taking of leases apart. Who removes holds it alone; who takes a lease shares it for as long
+    /// as that takes.
+    pub(crate) fn removal_lock(&self) -> PathBuf {
+        self.root.join("locks").join("removal")
+    }
+}
+
+/// Returns whether a layer directory is there. Only a layer that is empty may have an empty one.
+pub(crate) fn is_in_place(directory: &Path, is_empty: bool) -> bool {
+    match std::fs::read_dir(directory) {
+        Ok(mut entries) => is_empty || entries.next().is_some(),
+        Err(_) => false,
+    }
+}
+
+fn same_filesystem(a: &Path, b: &Path) -> Result<bool, Error> {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| {
+        std::fs::metadata(path)
+            .map(|metadata| metadata.dev())
+            .map_err(|source| Error::from(unlade_sys::Error::new("look at", path, source)))
+    };
+    Ok(device(a)? == device(b)?)
+}

@@ -1,0 +1,173 @@
+//! One layer's way into the store: claim, download and extract at once, commit.
+
+use std::io::Read;
+use std::time::Duration;
+
+use unlade_blobs::Ingest;
+use unlade_images::{Claim, LayerWork, Source, Store};
+use unlade_oci::{Descriptor, ErrorClass};
+use unlade_registry::Client;
+
+use crate::Warning;
+use crate::budget::{Budget, Permit};
+use crate::error::{Error, Stage};
+use crate::observer::Watch;
+use crate::plan::Job;
+use crate::threads::Spawner;
+use crate::{fetch, unpack};
+
+/// How long to wait before looking again at a layer that another process, or another pull of this one, is working on.
+const BUSY: Duration = Duration::from_millis(25);
+
+/// What every layer of a pull needs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    /// `None`: the network is not to be used.
+    pub(crate) client: Option<Client>,
+    pub(crate) budget: Budget,
+    pub(crate) options: unlade_extract::Options,
+    pub(crate) watch: Watch,
+    pub(crate) spawner: Spawner,
+}
+
+/// Whether an attempt could have read bytes that were not fetched by it from their start.
+///
+/// Such bytes may be bad without the registry being at fault, so one clean attempt follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bytes {
+    Fresh,
+    Old,
+}
+
+enum Attempt {
+    Done,
+    Busy,
+    Failed(Error, Bytes),
+}
+
+impl Context {
+    /// Brings the layer into the store, or waits until somebody else has.
+    pub(crate) async fn bring_in(&self, job: &Job) -> Result<(), Error> {
+        let mut again = false;
+        loop {
+            match self.attempt(job).await {
+                Attempt::Done => return Ok(()),
+                Attempt::Busy => tokio::time::sleep(BUSY).await,
+                Attempt::Failed(error, Bytes::Old) if error.class() == ErrorClass::Integrity && !again => {
+                    again = true;
+                    let reason =
+                        std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                    self.watch.warn(&Warning::FetchedAgain {
+                        digest: job.blob.digest.clone(),
+                        reason,
+                    });
+                    let (store, digest) = (self.store.clone(), job.blob.digest.clone());
+                    self.spawner
+                        .run(move || store.discard_blob(&digest))
+                        .await
+                        .map_err(Error::layer(&job.blob.digest, Stage::Claim))?;
+                }
+                Attempt::Failed(error, _) => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt(&self, job: &Job) -> Attempt {
+        // The permit comes first: a layer that cannot start yet must not keep another process from starting it.
+        let permit = self.budget.connection().await;
+        let (store, wanted) = (self.store.clone(), job.clone());
+        let claim = self
+            .spawner
+            .run(move || store.claim(&wanted.blob, &wanted.diff_id, wanted.extract))
+            .await;
+        match claim.map_err(Error::layer(&job.blob.digest, Stage::Claim)) {
+            Ok(Claim::Present) => Attempt::Done,
+            Ok(Claim::Busy) => Attempt::Busy,
+            Ok(Claim::Work(work, Source::Local(file))) => {
+                drop(permit);
+                ended(self.from_file(job, work, file).await, Bytes::Old)
+            }
+            Ok(Claim::Work(work, Source::Remote(ingest))) => {
+                let bytes = if ingest.offset() > 0 { Bytes::Old } else { Bytes::Fresh };
+                ended(self.from_registry(job, work, ingest, permit).await, bytes)
+            }
+            Err(error) => Attempt::Failed(error, Bytes::Fresh),
+        }
+    }
+
+    async fn from_file(&self, job: &Job, work: LayerWork, file: std::fs::File) -> Result<(), Error> {
+        let input: Box<dyn Read + Send> = Box::new(file);
+        let (report, staged) = self.consume(input, &work, &job.blob).await?;
+        self.commit(job, move || work.commit(None, staged, &report)).await
+    }
+
+    async fn from_registry(&self, job: &Job, work: LayerWork, ingest: Ingest, permit: Permit) -> Result<(), Error> {
+        let follower = ingest
+            .follower()
+            .map_err(Error::layer(&job.blob.digest, Stage::Claim))?;
+        // Whichever fails first drops the other. The download is named first: when it fails its follower fails, too, and
+        // the download's error is the cause.
+        let (ingest, (report, staged)) = tokio::try_join!(
+            self.download(job, ingest, permit),
+            self.consume(Box::new(follower), &work, &job.blob),
+        )?;
+        self.commit(job, move || work.commit(Some(ingest), staged, &report))
+            .await
+    }
+
+    async fn download(&self, job: &Job, ingest: Ingest, permit: Permit) -> Result<Ingest, Error> {
+        let Some(client) = &self.client else {
+            let error = unlade_images::Error::BlobMissing {
+                digest: job.blob.digest.clone(),
+            };
+            return Err(Error::layer(&job.blob.digest, Stage::Download)(error));
+        };
+        fetch::download(
+            client,
+            &job.repository,
+            &job.blob,
+            ingest,
+            permit,
+            &self.watch,
+            &self.spawner,
+        )
+        .await
+    }
+
+    async fn consume(
+        &self,
+        input: Box<dyn Read + Send>,
+        work: &LayerWork,
+        blob: &Descriptor,
+    ) -> Result<(unlade_extract::LayerReport, Option<unlade_images::StagedLayer>), Error> {
+        unpack::consume(
+            input,
+            work,
+            blob,
+            &self.options,
+            &self.budget,
+            &self.watch,
+            &self.spawner,
+        )
+        .await
+    }
+
+    async fn commit(
+        &self,
+        job: &Job,
+        commit: impl FnOnce() -> Result<(), unlade_images::Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        self.spawner
+            .run(commit)
+            .await
+            .map_err(Error::layer(&job.blob.digest, Stage::Commit))
+    }
+}
+
+fn ended(result: Result<(), Error>, bytes: Bytes) -> Attempt {
+    match result {
+        Ok(()) => Attempt::Done,
+        Err(error) => Attempt::Failed(error, bytes),
+    }
+}

@@ -1,0 +1,301 @@
+//! The pull itself: look locally, resolve, plan, bring in what is missing, record the images.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use unlade_images::{Image, ImageCommit, Lookup, Store};
+use unlade_oci::{Digest, Platform};
+use unlade_reference::Reference;
+use unlade_registry::Client;
+
+use crate::budget::Budget;
+use crate::error::{Cause, Error};
+use crate::layer::Context;
+use crate::observer::{Observer, Silent, Watch};
+use crate::plan::plan;
+use crate::resolve::{Documents, Resolution};
+use crate::threads::{Spawner, Threads};
+
+/// When to ask the registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// Only for what the store does not have. A tag that the store knows is not asked for again.
+    #[default]
+    Missing,
+    /// Always ask what the name stands for now; fetch only what is missing.
+    Always,
+    /// Never. What is not complete in the store is an error.
+    Never,
+}
+
+/// How to pull.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The platform wanted; `None` is this machine's, and then a lone image for another one is only warned of.
+    pub platform: Option<Platform>,
+    /// When to ask the registry.
+    pub policy: Policy,
+    /// Whether layer directories are made, or only blobs kept.
+    pub extract: bool,
+    /// Limits for what a layer may contain.
+    pub limits: unlade_extract::Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            platform: None,
+            policy: Policy::default(),
+            extract: true,
+            limits: unlade_extract::Limits::default(),
+        }
+    }
+}
+
+/// An image that is complete in the store now.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Pulled {
+    /// The image as the store has it.
+    pub image: Image,
+    /// Whether the registry was asked for anything.
+    pub asked_registry: bool,
+}
+
+/// Pulls images into one store from the registries that one client reaches. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Puller {
+    store: Store,
+    client: Client,
+    budget: Budget,
+    watch: Watch,
+}
+
+impl Puller {
+    /// Makes a puller with a budget of its own and nobody watching.
+    pub fn new(store: Store, client: Client) -> Self {
+        Self {
+            store,
+            client,
+            budget: Budget::default(),
+            watch: Watch::new(Arc::new(Silent)),
+        }
+    }
+
+    /// Shares `budget` with others.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Budget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Tells `observer` what happens.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.watch = Watch::new(observer);
+        self
+    }
+
+    /// Brings all of `references` into the store and returns them in the same order.
+    ///
+    /// What they share is fetched and extracted once. Layers are downloaded and extracted at the same time, within the
+    /// budget. When one layer fails the others are stopped and the first failure is returned; what is complete by then
+    /// stays in the store, and so do partial downloads, which a later pull continues. No image becomes visible in part.
+    ///
+    /// Must run on a tokio runtime with time and I/O enabled. Dropping the future stops the pull in the same way; the
+    /// threads that it has started end soon after, and the runtime waits for them when it is dropped.
+    ///
+    /// # Errors
+    /// The first failure, see [`Error`]; [`Error::class`] sorts them.
+    pub async fn pull(&self, references: &[Reference], options: &Options) -> Result<Vec<Pulled>, Error> {
+        let threads = Threads::new();
+        let result = self.pull_with(references, options, threads.spawner()).await;
+        threads.ended().await;
+        result
+    }
+
+    async fn pull_with(
+        &self,
+        references: &[Reference],
+        options: &Options,
+        spawner: Spawner,
+    ) -> Result<Vec<Pulled>, Error> {
+        let mut lookups = Vec::with_capacity(references.len());
+        for reference in references {
+            let (store, reference, options) = (self.store.clone(), reference.clone(), options.clone());
+            lookups.push(spawner.run(move || look_up(&store, &reference, &options)).await?);
+        }
+        if options.policy != Policy::Always && lookups.iter().all(Lookup::is_complete) {
+            return Ok(lookups
+                .into_iter()
+                .filter_map(Lookup::into_image)
+                .map(Pulled::from_store)
+                .collect());
+        }
+
+        // What dead processes have left is removed beside the work; only that it failed is worth a word.
+        let store = self.store.clone();
+        spawner.start_aside(move || {
+            if let Err(error) = store.sweep() {
+                tracing::warn!(%error, "what a dead process has left could not be removed");
+            }
+        });
+        let mut resolutions = Vec::with_capacity(references.len());
+        let documents = Documents {
+            store: Some(&self.store),
+            client: (options.policy != Policy::Never).then_some(&self.client),
+            watch: &self.watch,
+            spawner: &spawner,
+        };
+        for (reference, lookup) in references.iter().zip(&lookups) {
+            let known = if options.policy == Policy::Always {
+                None
+            } else {
+                lookup.target()
+            };
+            resolutions.push(documents.resolve(reference, options.platform.as_ref(), known).await?);
+        }
+
+        // From here on nothing that these images need is removed from under the pull.
+        let (store, needed) = (self.store.clone(), needed(&resolutions));
+        let _lease = spawner.run(move || store.lease(&needed)).await.map_err(Error::store)?;
+
+        let (store, resolved, extract) = (self.store.clone(), resolutions.clone(), options.extract);
+        let plan = spawner.run(move || plan(&store, &resolved, extract)).await?;
+        self.watch.planned(&plan.planned);
+        let context = Context {
+            store: self.store.clone(),
+            client: (options.policy != Policy::Never).then(|| self.client.clone()),
+            budget: self.budget.clone(),
+            options: self.store.extract_options(options.limits.clone()),
+            watch: self.watch.clone(),
+            spawner: spawner.clone(),
+        };
+        let mut layers = JoinSet::new();
+        for job in plan.jobs {
+            let context = context.clone();
+            layers.spawn(async move { context.bring_in(&job).await });
+        }
+        drop(context);
+        all_or_first_error(layers).await?;
+
+        let (store, options) = (self.store.clone(), options.clone());
+        spawner.run(move || commit(&store, &resolutions, &options)).await
+    }
+
+    /// Finds out what `reference` stands for, for `platform` or this machine, without pulling. Documents that the store has
+    /// are not asked for again; a tag always is.
+    ///
+    /// # Errors
+    /// As [`pull`](Self::pull).
+    pub async fn resolve(&self, reference: &Reference, platform: Option<&Platform>) -> Result<Resolution, Error> {
+        let threads = Threads::new();
+        let spawner = threads.spawner();
+        let documents = Documents {
+            store: Some(&self.store),
+            client: Some(&self.client),
+            watch: &self.watch,
+            spawner: &spawner,
+        };
+        documents.resolve(reference, platform, None).await
+    }
+}
+
+/// Looks for all of `references` in the store, without a runtime and without the network.
+///
+/// Returns `None` unless the policy allows to answer from the store and every image is complete there: recorded, with a
+/// layer list, every layer recorded, and every layer directory in place.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn find_local(store: &Store, references: &[Reference], options: &Options) -> Result<Option<Vec<Pulled>>, Error> {
+    if options.policy == Policy::Always {
+        return Ok(None);
+    }
+    let mut found = Vec::with_capacity(references.len());
+    for reference in references {
+        match look_up(store, reference, options)? {
+            Lookup::Complete(image) => found.push(Pulled::from_store(image)),
+            Lookup::Incomplete { .. } | Lookup::Absent => return Ok(None),
+        }
+    }
+    Ok(Some(found))
+}
+
+impl Pulled {
+    fn from_store(image: Image) -> Self {
+        Self {
+            image,
+            asked_registry: false,
+        }
+    }
+}
+
+fn look_up(store: &Store, reference: &Reference, options: &Options) -> Result<Lookup, Error> {
+    let platform = options
+        .platform
+        .as_ref()
+        .map_or_else(Platform::host, Platform::normalized);
+    store
+        .look_up(reference, &platform, options.extract)
+        .map_err(Error::store)
+}
+
+/// Everything that a pull relies on: documents and layers.
+fn needed(resolutions: &[Resolution]) -> unlade_images::Needed {
+    let mut needed = unlade_images::Needed::default();
+    for resolution in resolutions {
+        let documents = [resolution.manifest.digest().clone(), resolution.config.digest().clone()];
+        needed.blobs.extend(documents);
+        needed
+            .blobs
+            .extend(resolution.indexes.iter().map(|index| index.digest().clone()));
+        for (blob, diff_id) in resolution.layers() {
+            needed.blobs.insert(blob.digest.clone());
+            needed.diff_ids.insert(Digest::clone(diff_id));
+        }
+    }
+    needed
+}
+
+/// Waits for all layers. The first failure stops the others and is what is returned.
+async fn all_or_first_error(mut layers: JoinSet<Result<(), Error>>) -> Result<(), Error> {
+    let mut first = Ok(());
+    while let Some(ended) = layers.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                if first.is_ok() {
+                    first = Err(error);
+                    layers.abort_all();
+                }
+            }
+            Err(error) => {
+                if let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+    }
+    first
+}
+
+fn commit(store: &Store, resolutions: &[Resolution], options: &Options) -> Result<Vec<Pulled>, Error> {
+    let commit = |resolution: &Resolution| {
+        let commit = ImageCommit {
+            reference: &resolution.reference,
+            platform: &resolution.wanted,
+            indexes: &resolution.indexes,
+            manifest: &resolution.manifest,
+            config: &resolution.config,
+        };
+        let image = store.commit(&commit, options.extract).map_err(|error| Error::Store {
+            source: Box::new(Cause::from(error)),
+        })?;
+        Ok(Pulled {
+            image,
+            asked_registry: options.policy != Policy::Never,
+        })
+    };
+    resolutions.iter().map(commit).collect()
+}

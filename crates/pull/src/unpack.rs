@@ -1,0 +1,70 @@
+//! One layer's bytes, from a file or from behind a download, into a staged tree.
+
+use std::io::Read;
+
+use unlade_extract::{LayerReport, Options, Progress};
+use unlade_images::{LayerWork, StagedLayer};
+use unlade_oci::Descriptor;
+
+use crate::budget::Budget;
+use crate::error::{Cause, Error, Stage};
+use crate::observer::Watch;
+use crate::threads::Spawner;
+
+/// Reads the layer to its end: hashes it on both sides of the compression and, if the work says so, makes its files.
+///
+/// Waits for a worker permit first, so the bytes should be on their way already. Dropping the future stops the thread,
+/// which removes the tree it has begun.
+pub(crate) async fn consume(
+    input: Box<dyn Read + Send>,
+    work: &LayerWork,
+    blob: &Descriptor,
+    options: &Options,
+    budget: &Budget,
+    watch: &Watch,
+    spawner: &Spawner,
+) -> Result<(LayerReport, Option<StagedLayer>), Error> {
+    let _permit = budget.worker().await;
+    let progress = Progress::default();
+    let task = watch.extract(&blob.digest, work.diff_id(), blob.size, &progress);
+    let stop = StopOnDrop(progress.clone());
+    let algorithms = (blob.digest.algorithm(), work.diff_id().algorithm());
+    let stager = work.stager();
+    let options = options.clone();
+    let result = spawner
+        .run(move || -> Result<_, Cause> {
+            match stager {
+                Some(stager) => {
+                    let staged = stager.stage()?;
+                    let report = unlade_extract::extract_layer(
+                        input,
+                        staged.directory(),
+                        algorithms.0,
+                        algorithms.1,
+                        &options,
+                        &progress,
+                    )?;
+                    Ok((report, Some(staged)))
+                }
+                None => {
+                    let report =
+                        unlade_extract::digest_layer(input, algorithms.0, algorithms.1, &options.limits, &progress)?;
+                    Ok((report, None))
+                }
+            }
+        })
+        .await;
+    drop(stop);
+    let consumed = result.map_err(Error::layer(&blob.digest, Stage::Extract))?;
+    task.done();
+    Ok(consumed)
+}
+
+/// Tells the extracting threads to stop when nobody waits for them any more.
+struct StopOnDrop(Progress);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}

@@ -1,0 +1,65 @@
+//! What a person should know about a pull that went on all the same.
+
+use std::fmt;
+
+use unlade_oci::{Digest, Platform};
+use unlade_reference::{Alias, Reference};
+
+/// A warning. `Display` is one sentence.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The registry that was named is another name for the one that is asked.
+    Alias {
+        /// The image.
+        reference: Reference,
+        /// The registry as it was named.
+        alias: Alias,
+    },
+    /// The image is for another platform than this machine's, and there is no other.
+    OtherPlatform {
+        /// The image.
+        reference: Reference,
+        /// The platform in its configuration.
+        actual: Platform,
+        /// The platform looked for.
+        wanted: Platform,
+    },
+    /// A layer did not have the content that its digest promises and is fetched once more from the start.
+    FetchedAgain {
+        /// The layer's blob.
+        digest: Digest,
+        /// What did not match.
+        reason: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alias { reference, alias } => {
+                write!(
+                    f,
+                    "{} is an alias of {}: this image is {reference}",
+                    alias.named, alias.used
+                )
+            }
+            Self::OtherPlatform {
+                reference,
+                actual,
+                wanted,
+            } => {
+                write!(
+                    f,
+                    "{reference} is an image for {actual} alone, this machine is {wanted}"
+                )
+            }
+            Self::FetchedAgain { digest, reason } => {
+                write!(
+                    f,
+                    "layer {digest} had wrong bytes and is fetched again from the start: {reason}"
+                )
+            }
+        }
+    }
+}

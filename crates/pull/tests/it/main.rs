@@ -1,0 +1,9 @@
+//! The whole way from a registry into a store, against a registry that misbehaves when told to.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod example;
+mod failure;
+mod processes;
+mod pulls;
+mod support;

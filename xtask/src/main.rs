@@ -8,6 +8,9 @@
     reason = "these commands talk to the person who runs them"
 )]
 
+mod demo;
+mod fixtures;
+mod migrations;
 mod test;
 mod tidy;
 
@@ -30,15 +33,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show an image's way from a registry to files, without a network
+    Demo(demo::Args),
     /// Install what the tests need, run every tier, name what this machine cannot run
     Test(test::Args),
     /// Check the rules that no compiler or lint checks: crate edges, file heads, manifests, pages
     Tidy,
+    Fixtures(fixtures::Args),
+    /// Look after the history of the database's schema
+    Migrations {
+        #[command(subcommand)]
+        command: migrations::Command,
+    },
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli) {
+    match run(cli) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -47,12 +58,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("the manifest has no directory above it")?;
-    match &cli.command {
-        Command::Test(args) => test::run(root, args),
-        Command::Tidy => tidy::run(root).map(|()| ExitCode::SUCCESS),
+    match cli.command {
+        Command::Test(args) => return test::run(root, &args),
+        Command::Demo(args) => demo::run(root, &args)?,
+        Command::Tidy => tidy::run(root)?,
+        Command::Fixtures(args) => fixtures::run(&args)?,
+        Command::Migrations { command } => migrations::run(command, root)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
 use super::tiers::Need;
@@ -38,6 +38,8 @@ pub(crate) struct Machine {
     has_rights: bool,
     /// Programs of [`PROGRAMS`] that are not there.
     missing: BTreeSet<&'static str>,
+    /// Whether there is an image of Debian's packages.
+    has_debian_image: bool,
 }
 
 impl Machine {
@@ -66,10 +68,12 @@ impl Machine {
         if is_root && !has_rights {
             println!("root may not mount or make device nodes here, so the privileged tests cannot run");
         }
+        let has_debian_image = make_fixtures(!missing.contains("mmdebstrap"))?;
         Ok(Self {
             is_root,
             has_rights,
             missing,
+            has_debian_image,
         })
     }
 
@@ -80,17 +84,19 @@ impl Machine {
             Need::RealPrograms => ["docker-registry", "skopeo", "umoci"]
                 .iter()
                 .all(|p| !self.missing.contains(p)),
-            Need::Mmdebstrap => !self.missing.contains("mmdebstrap"),
+            Need::DebianImage => self.has_debian_image,
         }
     }
 
     /// A machine for tests of the plan.
     #[cfg(test)]
     pub(crate) fn made_up(is_root: bool, missing: &[&'static str]) -> Self {
+        let missing: BTreeSet<_> = missing.iter().copied().collect();
         Self {
             is_root,
             has_rights: is_root,
-            missing: missing.iter().copied().collect(),
+            has_debian_image: !missing.contains("mmdebstrap"),
+            missing,
         }
     }
 }
@@ -147,6 +153,26 @@ impl OtherUser {
             "--clear-groups".to_owned(),
         ]
     }
+}
+
+/// Makes and checks the fixtures, the Debian one if that is wanted. Tells whether that one is there.
+///
+/// A fixture with a wrong digest is an error. That the Debian image cannot be made is not: it needs a mirror.
+fn make_fixtures(debian: bool) -> Result<bool> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let run_fixtures = |arguments: &[&str]| -> Result<bool> {
+        let mut command = Command::new(&own);
+        command.arg("fixtures").args(arguments).stdin(Stdio::null());
+        Ok(command.status().context("cannot run this program again")?.success())
+    };
+    if !run_fixtures(&[])? {
+        bail!("the fixtures are not what they should be");
+    }
+    let made = debian && run_fixtures(&["--debian"])?;
+    if debian && !made {
+        println!("the Debian image cannot be made here");
+    }
+    Ok(made)
 }
 
 /// Tells whether a program is found on the path.

@@ -41,8 +41,8 @@ pub(crate) enum Need {
     Root,
     /// The registry server and the two tools.
     RealPrograms,
-    /// `mmdebstrap`, to make an image from Debian's packages.
-    Mmdebstrap,
+    /// The fixture that mmdebstrap makes from Debian's packages.
+    DebianImage,
 }
 
 impl fmt::Display for Need {
@@ -50,7 +50,7 @@ impl fmt::Display for Need {
         f.write_str(match self {
             Self::Root => "root's rights (CAP_SYS_ADMIN and CAP_MKNOD)",
             Self::RealPrograms => "docker-registry, skopeo and umoci",
-            Self::Mmdebstrap => "mmdebstrap",
+            Self::DebianImage => "an image made of Debian's packages (mmdebstrap and a mirror)",
         })
     }
 }
@@ -82,7 +82,7 @@ pub(crate) fn needs(test: &str) -> Vec<Need> {
         needs.push(Need::RealPrograms);
     }
     if name.starts_with("real_debian_") {
-        needs.push(Need::Mmdebstrap);
+        needs.push(Need::DebianImage);
     }
     needs
 }
@@ -118,7 +118,7 @@ mod tests {
             (
                 "e2e::real_debian_nginx",
                 Tier::Real,
-                vec![Need::RealPrograms, Need::Mmdebstrap],
+                vec![Need::RealPrograms, Need::DebianImage],
             ),
             // Only the last part counts, and only its beginning.
             ("privileged_module::plain", Tier::Plain, vec![]),

@@ -5,3 +5,4 @@ mod client;
 mod layers;
 mod registry;
 mod snapshots;
+mod trees;

@@ -313,3 +313,39 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn what_sqlite_says_has_its_class() {
+        for (code, class, full) in [
+            (ffi::SQLITE_FULL, ErrorClass::Storage, true),
+            (ffi::SQLITE_IOERR, ErrorClass::Storage, false),
+            (ffi::SQLITE_READONLY, ErrorClass::Storage, false),
+            (ffi::SQLITE_CANTOPEN, ErrorClass::Storage, false),
+            (ffi::SQLITE_CORRUPT, ErrorClass::Store, false),
+            (ffi::SQLITE_NOTADB, ErrorClass::Store, false),
+            (ffi::SQLITE_BUSY, ErrorClass::Store, false),
+            (ffi::SQLITE_BUSY_RECOVERY, ErrorClass::Store, false),
+            (ffi::SQLITE_PROTOCOL, ErrorClass::Store, false),
+            (ffi::SQLITE_CONSTRAINT, ErrorClass::Other, false),
+        ] {
+            let source = rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some("said by SQLite".to_owned()));
+            let error = Error::sqlite(Path::new("/store/metadata.db"), "record a blob", Duration::ZERO, source);
+            assert_eq!((error.class(), error.is_disk_full()), (class, full), "{code}: {error}");
+            let text = error.to_string();
+            assert!(
+                text.contains("/store/metadata.db") && text.contains("record a blob"),
+                "{text}"
+            );
+            assert!(!text.contains("said by SQLite"), "the source tells that: {text}");
+            assert_eq!(error.source().is_some(), code != ffi::SQLITE_READONLY);
+        }
+    }
+}

@@ -380,10 +380,9 @@ fn directories(
     manifest: &Digest,
 ) -> Result<Vec<LayerDirectoryRecord>, Failure> {
     let mut statement = transaction.prepare_cached(
-        "SELECT d.* FROM layer_directories d
-         WHERE EXISTS (SELECT 1 FROM manifest_layers ml WHERE ml.manifest_digest = ?1 AND ml.diff_id = d.diff_id
-                       AND coalesce(ml.chain_id, '') = d.chain_id)
-         ORDER BY d.id",
+        "SELECT DISTINCT d.* FROM manifest_layers ml
+             JOIN layer_directories d ON d.diff_id = ml.diff_id AND d.chain_id = coalesce(ml.chain_id, '')
+         WHERE ml.manifest_digest = ?1 ORDER BY d.id",
     )?;
     let mut rows = statement.query([manifest.to_string()])?;
     let mut records = Vec::new();

@@ -55,22 +55,45 @@ pub(crate) fn apply(connection: &mut Connection, path: &Path, from: i64) -> Resu
 }
 
 /// Like [`apply`], for any list of steps.
+///
+/// References are not enforced while a step runs: to rebuild a table it has to drop it, and with enforcement that would
+/// delete what refers to it. They are checked after each step instead.
 pub(crate) fn apply_steps(connection: &mut Connection, path: &Path, from: i64, steps: &[&str]) -> Result<()> {
+    let enforce = |connection: &Connection, on: bool| {
+        connection
+            .pragma_update(None, "foreign_keys", on)
+            .map_err(|error| Error::sqlite(path, "bring the schema forward", Duration::ZERO, error))
+    };
+    enforce(connection, false)?;
+    connection.set_transaction_behavior(TransactionBehavior::Immediate);
+    let outcome = apply_until_done(connection, path, from, steps);
+    connection.set_transaction_behavior(TransactionBehavior::Deferred);
+    enforce(connection, true)?;
+    outcome
+}
+
+fn apply_until_done(connection: &mut Connection, path: &Path, from: i64, steps: &[&str]) -> Result<()> {
     let to = i64::try_from(steps.len()).unwrap_or(i64::MAX);
     let mut from = from;
-    connection.set_transaction_behavior(TransactionBehavior::Immediate);
     loop {
         let outcome = plan(from, steps).to_latest(connection);
         let found = user_version(connection)
             .map_err(|error| Error::sqlite(path, "read the schema version", Duration::ZERO, error))?;
         match outcome {
             _ if found == to => return Ok(()),
-            Ok(()) => from = found,
+            _ if found > to => {
+                return Err(Error::Newer {
+                    path: path.to_owned(),
+                    found,
+                    supported: to,
+                });
+            }
             Err(rusqlite_migration::Error::RusqliteError { err, .. }) if is_busy(&err) => {
                 return Err(Error::sqlite(path, "bring the schema forward", Duration::ZERO, err));
             }
             // Another process got ahead of this plan and may not have reached the end.
-            Err(_) if found != from => from = found,
+            _ if found != from => from = found,
+            Ok(()) => {}
             Err(source) => {
                 return Err(Error::Migrate {
                     path: path.to_owned(),
@@ -79,13 +102,6 @@ pub(crate) fn apply_steps(connection: &mut Connection, path: &Path, from: i64, s
                     source: Box::new(source),
                 });
             }
-        }
-        if found > to {
-            return Err(Error::Newer {
-                path: path.to_owned(),
-                found,
-                supported: to,
-            });
         }
     }
 }
@@ -147,6 +163,33 @@ mod tests {
             .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
             .unwrap();
         assert_eq!(rows, 1);
+    }
+
+    #[test]
+    fn a_table_can_be_rebuilt_under_those_that_refer_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let mut connection = Connection::open(&path).unwrap();
+        let first = "CREATE TABLE parent (x INTEGER PRIMARY KEY);
+                     CREATE TABLE child (x REFERENCES parent (x) ON DELETE CASCADE);
+                     INSERT INTO parent VALUES (1); INSERT INTO child VALUES (1)";
+        let rebuild = "CREATE TABLE new (x INTEGER PRIMARY KEY, y); INSERT INTO new SELECT x, 0 FROM parent;
+                       DROP TABLE parent; ALTER TABLE new RENAME TO parent";
+        apply_steps(&mut connection, &path, 0, &[first]).unwrap();
+        apply_steps(&mut connection, &path, 1, &[first, rebuild]).unwrap();
+        let rows: i64 = connection
+            .query_row("SELECT count(*) FROM child", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(rows, 1);
+        let enforced: bool = connection
+            .query_row("PRAGMA foreign_keys", [], |row| row.get(0))
+            .unwrap();
+        assert!(enforced);
+
+        let dangling = "DELETE FROM parent";
+        let error = apply_steps(&mut connection, &path, 2, &[first, rebuild, dangling]).unwrap_err();
+        assert!(matches!(error, Error::Migrate { from: 2, .. }), "{error:?}");
+        assert_eq!(user_version(&connection).unwrap(), 2);
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Transport {
         match tokio::time::timeout(limit, client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(TransportError::request(error)),
-            Err(_elapsed) => Err(TransportError::timeout(Phase::Response, self.timeouts.response)),
+            Err(_elapsed) => Err(TransportError::timeout(Phase::Response, limit)),
         }
     }
 }

@@ -73,15 +73,15 @@ fn status(history: &History) -> Result<()> {
 
 fn report(history: &History, faults: &[Fault]) -> Result<()> {
     if faults.is_empty() {
-        let count = history.steps().len();
+        let version = history.steps().len();
         return say(&format!(
-            "{count} migrations lead from an empty file and {count} snapshots to the committed schema"
+            "version {version} of the schema is what the migrations give, from an empty file and from every version"
         ));
     }
     for fault in faults {
         say(&format!("fault: {fault}"))?;
     }
-    bail!("the schema's history has {} faults", faults.len());
+    bail!("the schema's history is not sound (faults: {})", faults.len());
 }
 
 fn say(line: &str) -> Result<()> {

@@ -51,7 +51,6 @@ fn child_that_holds_a_lease() {
     let lease = database
         .lease(&[LeaseTarget::Layer(diff_id("a"))], Duration::from_hours(1))
         .unwrap();
-    println!("leased");
     std::thread::sleep(Duration::from_mins(1));
     drop(lease);
 }

@@ -4,6 +4,7 @@
 
 mod concurrency;
 mod images;
+mod layers;
 mod leases;
 mod opening;
 mod removal;

@@ -19,7 +19,7 @@ pub enum Claim {
     /// Somebody else is at it. Try again in a moment, holding nothing meanwhile.
     Busy,
     /// The work is the caller's, and the bytes come from the source.
-    Work(LayerWork, Source),
+    Work(Box<LayerWork>, Source),
 }
 
 /// Where a layer's bytes come from.
@@ -83,7 +83,7 @@ impl Store {
             write,
             _lock: lock,
         };
-        Ok(Claim::Work(work, source))
+        Ok(Claim::Work(Box::new(work), source))
     }
 }
 
@@ -111,28 +111,15 @@ impl LayerWork {
         staged: Option<StagedLayer>,
         report: &LayerReport,
     ) -> Result<(), Error> {
-        if report.blob.digest != self.blob.digest || report.blob.size != self.blob.size {
+        let content = self
+            .check_blob(&report.blob.digest, report.blob.size)
+            .and_then(|()| self.check_diff_id(&report.raw.digest));
+        if let Err(error) = content {
+            // Where only the diff ID is wrong the bytes are those of the manifest: to fetch them again would change nothing.
             if let Some(ingest) = ingest {
                 ingest.discard()?;
             }
-            return Err(Error::WrongBlob {
-                expected: self.blob.digest.clone(),
-                expected_size: self.blob.size,
-                actual: report.blob.digest.clone(),
-                actual_size: report.blob.size,
-            });
-        }
-        if report.raw.digest != self.diff_id {
-            // The blob is what the manifest says, and still not what the configuration says: fetching it again would not
-            // change that, and a blob that no good image refers to is of no use.
-            if let Some(ingest) = ingest {
-                ingest.discard()?;
-            }
-            return Err(Error::WrongDiffId {
-                blob: self.blob.digest.clone(),
-                expected: self.diff_id.clone(),
-                actual: report.raw.digest.clone(),
-            });
+            return Err(error);
         }
         if let Some(ingest) = ingest {
             ingest.publish(&report.blob.digest, report.blob.size)?;
@@ -152,6 +139,48 @@ impl LayerWork {
             });
         }
         self.record(report, directory, is_empty)
+    }
+
+    /// Gives up on a layer whose content cannot be read. Removes its ingest, of which every byte must have arrived.
+    ///
+    /// # Errors
+    /// The blob is not the one that the manifest names, which explains why it cannot be read; or the files cannot be read
+    /// or removed.
+    pub fn reject(self, ingest: Option<Ingest>) -> Result<(), Error> {
+        let algorithm = self.blob.digest.algorithm();
+        let content = match &ingest {
+            Some(ingest) => unlade_blobs::hash(ingest.follower()?, algorithm),
+            None => unlade_blobs::hash(self.store.blobs.open_blob(&self.blob.digest)?, algorithm),
+        };
+        let path = self.store.blobs.path(&self.blob.digest);
+        let (actual, actual_size) = content.map_err(|source| unlade_sys::Error::new("read", path, source))?;
+        if let Some(ingest) = ingest {
+            ingest.discard()?;
+        }
+        self.check_blob(&actual, actual_size)
+    }
+
+    fn check_diff_id(&self, actual: &Digest) -> Result<(), Error> {
+        if *actual == self.diff_id {
+            return Ok(());
+        }
+        Err(Error::WrongDiffId {
+            blob: self.blob.digest.clone(),
+            expected: self.diff_id.clone(),
+            actual: actual.clone(),
+        })
+    }
+
+    fn check_blob(&self, actual: &Digest, actual_size: u64) -> Result<(), Error> {
+        if *actual == self.blob.digest && actual_size == self.blob.size {
+            return Ok(());
+        }
+        Err(Error::WrongBlob {
+            expected: self.blob.digest.clone(),
+            expected_size: self.blob.size,
+            actual: actual.clone(),
+            actual_size,
+        })
     }
 
     fn record(

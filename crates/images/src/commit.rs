@@ -12,7 +12,7 @@ use crate::image;
 use crate::{Error, Image, Lookup, Store};
 
 /// How long a lease protects its content from processes that cannot see whether its holder lives.
-const LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+const LEASE: Duration = Duration::from_hours(24);
 
 /// What is to be kept from being removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Store {
         })?;
         self.write_index()?;
         match self.look_up(commit.reference, commit.platform, extracted)? {
-            Lookup::Complete(image) => Ok(image),
+            Lookup::Complete(image) => Ok(*image),
             Lookup::Incomplete { .. } | Lookup::Absent => Err(Error::Vanished {
                 name: commit.reference.to_string(),
             }),

@@ -81,31 +81,38 @@ impl LayerRoot {
 
     /// Begins a stage.
     pub(crate) fn stage(&self) -> Result<StagedLayer, Error> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let mut lost = 0;
         loop {
-            let name = format!("{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-            let stage = self.staging.join(name);
-            // A stage of that name may be left from an earlier process of the same number; it is not ours to look at.
-            if !unlade_sys::create_dir(&stage, 0o700)? {
-                continue;
-            }
-            // Between the two calls a sweep may take the new directory for a dead one's. Then there is another name.
-            let lock = match FileLock::try_exclusive_existing(&stage) {
-                Ok(Some(lock)) => lock,
-                Ok(None) => continue,
-                Err(error) if error.is_not_found() => continue,
+            match self.try_stage() {
+                Ok(Some(staged)) => return Ok(staged),
+                Ok(None) => {}
+                // A sweep took the new directory for a dead one's before it was locked. Or the place itself is gone.
+                Err(error) if error.is_not_found() && lost < 100 => lost += 1,
                 Err(error) => return Err(error.into()),
-            };
-            let tree = stage.join("tree");
-            unlade_sys::create_dir(&tree, 0o755)?;
-            let directory = Dir::open(&tree)?;
-            return Ok(StagedLayer {
-                directory,
-                tree,
-                stage,
-                _lock: lock,
-            });
+            }
         }
+    }
+
+    fn try_stage(&self) -> Result<Option<StagedLayer>, unlade_sys::Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let stage = self.staging.join(name);
+        // A stage of that name may be left from an earlier process of the same number; it is not ours to look at.
+        if !unlade_sys::create_dir(&stage, 0o700)? {
+            return Ok(None);
+        }
+        let Some(lock) = FileLock::try_exclusive_existing(&stage)? else {
+            return Ok(None);
+        };
+        let tree = stage.join("tree");
+        unlade_sys::create_dir(&tree, 0o755)?;
+        let directory = Dir::open(&tree)?;
+        Ok(Some(StagedLayer {
+            directory,
+            tree,
+            stage,
+            _lock: lock,
+        }))
     }
 
     /// Moves `path` away into a stage of its own, so that it is gone at once and its removal can take its time.

@@ -12,7 +12,7 @@ use crate::{Error, Store};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// All of it.
-    Complete(Image),
+    Complete(Box<Image>),
     /// The name is known, but something that it needs is missing.
     Incomplete {
         /// The digest that the name stood for when it was recorded: an index's or a manifest's.
@@ -31,7 +31,7 @@ impl Lookup {
     /// Returns the image if it is complete.
     pub fn into_image(self) -> Option<Image> {
         match self {
-            Self::Complete(image) => Some(image),
+            Self::Complete(image) => Some(*image),
             Self::Incomplete { .. } | Self::Absent => None,
         }
     }
@@ -78,10 +78,10 @@ impl Store {
         }
         match Image::from_row(row).filter(|_| complete) {
             // A digest leads to an image that may be recorded under another name.
-            Some(image) => Ok(Lookup::Complete(Image {
+            Some(image) => Ok(Lookup::Complete(Box::new(Image {
                 reference: reference.clone(),
                 ..image
-            })),
+            }))),
             None => Ok(Lookup::Incomplete { target }),
         }
     }

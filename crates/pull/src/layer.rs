@@ -86,34 +86,58 @@ impl Context {
             Ok(Claim::Busy) => Attempt::Busy,
             Ok(Claim::Work(work, Source::Local(file))) => {
                 drop(permit);
-                ended(self.from_file(job, work, file).await, Bytes::Old)
+                ended(self.extract_local(job, work, file).await, Bytes::Old)
             }
             Ok(Claim::Work(work, Source::Remote(ingest))) => {
                 let bytes = if ingest.offset() > 0 { Bytes::Old } else { Bytes::Fresh };
-                ended(self.from_registry(job, work, ingest, permit).await, bytes)
+                ended(self.fetch_and_extract(job, work, ingest, permit).await, bytes)
             }
             Err(error) => Attempt::Failed(error, Bytes::Fresh),
         }
     }
 
-    async fn from_file(&self, job: &Job, work: LayerWork, file: std::fs::File) -> Result<(), Error> {
+    async fn extract_local(&self, job: &Job, work: Box<LayerWork>, file: std::fs::File) -> Result<(), Error> {
         let input: Box<dyn Read + Send> = Box::new(file);
-        let (report, staged) = self.consume(input, &work, &job.blob).await?;
-        self.commit(job, move || work.commit(None, staged, &report)).await
+        match self.consume(input, &work, &job.blob).await {
+            Ok((report, staged)) => self.commit(job, move || work.commit(None, staged, &report)).await,
+            Err(error) if error.class() == ErrorClass::Rejected => {
+                self.commit(job, move || work.reject(None)).await?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    async fn from_registry(&self, job: &Job, work: LayerWork, ingest: Ingest, permit: Permit) -> Result<(), Error> {
+    async fn fetch_and_extract(
+        &self,
+        job: &Job,
+        work: Box<LayerWork>,
+        ingest: Ingest,
+        permit: Permit,
+    ) -> Result<(), Error> {
         let follower = ingest
             .follower()
             .map_err(Error::layer(&job.blob.digest, Stage::Claim))?;
         // Whichever fails first drops the other. The download is named first: when it fails its follower fails, too, and
-        // the download's error is the cause.
-        let (ingest, (report, staged)) = tokio::try_join!(
-            self.download(job, ingest, permit),
-            self.consume(Box::new(follower), &work, &job.blob),
-        )?;
-        self.commit(job, move || work.commit(Some(ingest), staged, &report))
-            .await
+        // the download's error is the cause. Content that cannot be read does not stop the download: only the whole
+        // blob's digest tells whether the registry sent something else or the layer is like that.
+        let consume = async {
+            match self.consume(Box::new(follower), &work, &job.blob).await {
+                Err(error) if error.class() != ErrorClass::Rejected => Err(error),
+                consumed => Ok(consumed),
+            }
+        };
+        let (ingest, consumed) = tokio::try_join!(self.download(job, ingest, permit), consume)?;
+        match consumed {
+            Ok((report, staged)) => {
+                self.commit(job, move || work.commit(Some(ingest), staged, &report))
+                    .await
+            }
+            Err(error) => {
+                self.commit(job, move || work.reject(Some(ingest))).await?;
+                Err(error)
+            }
+        }
     }
 
     async fn download(&self, job: &Job, ingest: Ingest, permit: Permit) -> Result<Ingest, Error> {

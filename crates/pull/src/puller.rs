@@ -215,7 +215,7 @@ pub fn find_local(store: &Store, references: &[Reference], options: &Options) ->
     let mut found = Vec::with_capacity(references.len());
     for reference in references {
         match look_up(store, reference, options)? {
-            Lookup::Complete(image) => found.push(Pulled::from_store(image)),
+            Lookup::Complete(image) => found.push(Pulled::from_store(*image)),
             Lookup::Incomplete { .. } | Lookup::Absent => return Ok(None),
         }
     }

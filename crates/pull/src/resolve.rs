@@ -120,8 +120,8 @@ impl Documents<'_> {
             .filter(|_| !reference.repository().is_official())
         {
             self.watch.warn(&Warning::Alias {
-                reference: reference.clone(),
-                alias: alias.clone(),
+                reference: Box::new(reference.clone()),
+                alias: Box::new(alias.clone()),
             });
         }
         task.done();
@@ -201,9 +201,9 @@ impl Documents<'_> {
             });
         }
         self.watch.warn(&Warning::OtherPlatform {
-            reference: reference.clone(),
-            actual,
-            wanted: wanted.clone(),
+            reference: Box::new(reference.clone()),
+            actual: Box::new(actual),
+            wanted: Box::new(wanted.clone()),
         });
         Ok(())
     }

@@ -33,25 +33,14 @@ pub(crate) async fn consume(
     let options = options.clone();
     let result = spawner
         .run(move || -> Result<_, Cause> {
-            match stager {
-                Some(stager) => {
-                    let staged = stager.stage()?;
-                    let report = unlade_extract::extract_layer(
-                        input,
-                        staged.directory(),
-                        algorithms.0,
-                        algorithms.1,
-                        &options,
-                        &progress,
-                    )?;
-                    Ok((report, Some(staged)))
-                }
-                None => {
-                    let report =
-                        unlade_extract::digest_layer(input, algorithms.0, algorithms.1, &options.limits, &progress)?;
-                    Ok((report, None))
-                }
-            }
+            let (blob, diff) = algorithms;
+            let Some(stager) = stager else {
+                let report = unlade_extract::digest_layer(input, blob, diff, &options.limits, &progress)?;
+                return Ok((report, None));
+            };
+            let staged = stager.stage()?;
+            let report = unlade_extract::extract_layer(input, staged.directory(), blob, diff, &options, &progress)?;
+            Ok((report, Some(staged)))
         })
         .await;
     drop(stop);

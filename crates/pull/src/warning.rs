@@ -12,18 +12,18 @@ pub enum Warning {
     /// The registry that was named is another name for the one that is asked.
     Alias {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// The registry as it was named.
-        alias: Alias,
+        alias: Box<Alias>,
     },
     /// The image is for another platform than this machine's, and there is no other.
     OtherPlatform {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// The platform in its configuration.
-        actual: Platform,
+        actual: Box<Platform>,
         /// The platform looked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
     },
     /// A layer did not have the content that its digest promises and is fetched once more from the start.
     FetchedAgain {

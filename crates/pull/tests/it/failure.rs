@@ -32,7 +32,6 @@ async fn an_unknown_name_is_not_found() {
 async fn wrong_bytes_are_not_published() {
     let layer = fat_layer("file", 200_000);
     let (registry, reference) = serve(&ImageBuilder::new().layer(layer.clone()).build());
-    // A bit of the content, not of gzip's own, so that it is the digest that finds it.
     registry.fault(Fault::on_blob(&layer.digest).corrupt_at(150_000));
     let home = Home::new();
     let error = home.pull(&reference).await.unwrap_err();

@@ -49,14 +49,23 @@ impl Home {
         self.directory.path().join(name)
     }
 
-    /// Whatever lies about that is neither published nor meant to be resumed.
+    /// What lies about and is neither published nor meant to be resumed.
     pub(crate) fn stray_files(&self) -> Vec<PathBuf> {
+        let known = [
+            "blobs",
+            "index.json",
+            "ingest",
+            "layers",
+            "locks",
+            "metadata.db",
+            "metadata.db-shm",
+            "metadata.db-wal",
+        ];
         let mut stray = entries(&self.path("staging"));
-        stray.extend(
-            entries(self.directory.path())
-                .into_iter()
-                .filter(|path| path.to_string_lossy().contains(".tmp")),
-        );
+        stray.extend(entries(self.directory.path()).into_iter().filter(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            !known.contains(&name) && name != "oci-layout" && name != "staging"
+        }));
         stray
     }
 

@@ -181,7 +181,6 @@ fn decode_pair(auth: &str) -> Result<Credential, &'static str> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use unlade_reference::Defaults;
 

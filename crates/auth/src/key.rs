@@ -67,7 +67,6 @@ fn same_host(host: &str, repository: &Repository) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use unlade_reference::Defaults;
 

@@ -35,7 +35,6 @@ pub(crate) fn names_link_local(url: &Url) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

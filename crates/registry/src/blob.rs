@@ -1,5 +1,6 @@
 //! Blobs as streams that survive the connection they began on.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -37,7 +38,6 @@ pub struct Chunk {
 /// stream begin again with a chunk at offset 0, at most once.
 ///
 /// Dropping the stream ends the request. Dropping the future of `next` loses nothing: it may be called again.
-#[derive(Debug)]
 pub struct BlobStream {
     shared: Arc<Shared>,
     session: Arc<Session>,
@@ -390,6 +390,19 @@ impl BlobStream {
             reason,
         });
         Ok(())
+    }
+}
+
+impl fmt::Debug for BlobStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the client and the URLs: either may hold secrets of others, and both are long.
+        f.debug_struct("BlobStream")
+            .field("repository", &self.repository)
+            .field("digest", &self.digest)
+            .field("size", &self.size)
+            .field("offset", &self.offset)
+            .field("restarted", &self.restarted)
+            .finish_non_exhaustive()
     }
 }
 

@@ -76,7 +76,6 @@ impl Endpoint {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use unlade_reference::Defaults;
 

@@ -47,7 +47,6 @@ pub(crate) fn refusal(from: &Url, to: &Url, hop: usize, allow_link_local: bool) 
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

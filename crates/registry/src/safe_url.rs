@@ -55,7 +55,6 @@ impl fmt::Debug for SafeUrl {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

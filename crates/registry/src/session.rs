@@ -1,6 +1,7 @@
 //! What one client knows about being let in by one registry.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use http::HeaderValue;
@@ -23,7 +24,6 @@ use crate::{CredentialsNote, Error};
 ///
 /// The first request goes out without proof and learns from the challenge. From then on proof is sent at once, for
 /// other repositories too, which saves them the refused request.
-#[derive(Debug)]
 pub(crate) struct Session {
     endpoint: Endpoint,
     scheme: Mutex<Option<Scheme>>,
@@ -274,6 +274,14 @@ impl Session {
     fn widen(&self, repository: &Repository, scopes: &ScopeSet) {
         let mut wider = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         wider.entry(repository.path().to_owned()).or_default().merge(scopes);
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
     }
 }
 

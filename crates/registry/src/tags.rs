@@ -170,7 +170,6 @@ fn is_next(parameters: &str) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
@@ -183,7 +182,7 @@ mod tests {
                 Some("https://r.example/v2/a/tags/list?n=2&last=b"),
             ),
             (
-                r#"<https://r.example/x?last=a,b>; rel=next"#,
+                "<https://r.example/x?last=a,b>; rel=next",
                 Some("https://r.example/x?last=a,b"),
             ),
             (

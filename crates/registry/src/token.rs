@@ -125,7 +125,6 @@ fn margin(lifetime: Duration) -> Duration {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
@@ -139,7 +138,7 @@ mod tests {
         }
     }
 
-    const LONG: Duration = Duration::from_secs(300);
+    const LONG: Duration = Duration::from_mins(5);
 
     #[tokio::test]
     async fn waiting_requests_share_one_fetch() {
@@ -201,7 +200,7 @@ mod tests {
 
     #[test]
     fn margins() {
-        assert_eq!(margin(Duration::from_secs(60)), Duration::from_secs(6));
-        assert_eq!(margin(Duration::from_secs(43200)), Duration::from_secs(30));
+        assert_eq!(margin(Duration::from_mins(1)), Duration::from_secs(6));
+        assert_eq!(margin(Duration::from_hours(12)), Duration::from_secs(30));
     }
 }

@@ -247,7 +247,6 @@ fn lifetime(value: Option<&serde_json::Value>) -> Duration {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

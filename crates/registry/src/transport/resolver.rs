@@ -63,7 +63,6 @@ fn filter(found: impl Iterator<Item = SocketAddr>, addresses: Addresses) -> io::
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -299,7 +299,7 @@ async fn a_token_of_known_age_is_replaced_in_time() {
     pull(&fixture, &client).await.unwrap();
     pull(&fixture, &client).await.unwrap();
     assert_eq!(auth.tokens_issued(), 1);
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     pull(&fixture, &client).await.unwrap();
     assert_eq!(auth.tokens_issued(), 2);
     assert_eq!(fixture.count("GET 1 401"), 1, "no request went out with the old one");
@@ -338,7 +338,7 @@ async fn a_400_for_an_expired_token_refreshes_it() {
     let body = r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate"}]}"#;
     fixture
         .registry
-        .fault(Fault::on_manifests().nth(2).status(400).body(body));
+        .fault(Fault::on_manifests().nth(1).status(400).body(body));
     pull(&fixture, &client).await.unwrap();
     assert_eq!(auth.tokens_issued(), 2);
 

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use unlade_auth::{Credential, CredentialSource, Found, Given, Lookup};
-use unlade_oci::{Descriptor, Digest, MediaType};
+use unlade_auth::{Credential, CredentialSource, Given, Lookup};
+use unlade_oci::{Descriptor, MediaType};
 use unlade_reference::{Defaults, Repository, Tag};
 use unlade_registry::{BlobStream, Client, ClientBuilder, Error, RetryPolicy, Timeouts, Warning};
 use unlade_test_support::FakeRegistry;
@@ -181,19 +181,19 @@ fn text(error: &Error) -> String {
     text
 }
 
-#[expect(dead_code, reason = "a bound that the compiler checks")]
-fn clients_and_streams_may_move_between_threads() {
-    fn check<T: Send>() {}
-    fn check_shared<T: Send + Sync + Clone>() {}
-    fn check_future<T: Send>(_: T) {}
-    check::<BlobStream>();
-    check_shared::<Client>();
-    check_shared::<Error>();
-    let _futures = |client: Client, repository: Repository, descriptor: Descriptor| {
-        check_future(async move {
-            let mut stream = client.blob(&repository, &descriptor, 0).await?;
-            stream.next().await
-        });
-    };
-    let _found = |found: Found, digest: Digest| (found, digest);
+#[test]
+fn clients_streams_and_their_futures_may_move_between_threads() {
+    fn is_send<T: Send>(value: T) -> T {
+        value
+    }
+    fn is_shared<T: Send + Sync + Clone>(value: T) -> T {
+        value
+    }
+    let fixture = Fixture::start();
+    let (client, repository) = (is_shared(fixture.client()), fixture.repository());
+    let descriptor = fixture.push(&noise(10));
+    drop(is_send(async move {
+        let mut stream = is_send(client.blob(&repository, &descriptor, 0).await.map_err(is_shared)?);
+        stream.next().await
+    }));
 }

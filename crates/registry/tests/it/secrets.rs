@@ -64,18 +64,18 @@ async fn everything(credential: Credential, auth: TokenAuth) -> (String, Vec<Str
         .await
         .unwrap();
     let mut stream = client.blob(&fixture.repository(), &descriptor, 0).await.unwrap();
-    let mut seen = format!("{client:?} {stream:?}");
+    let mut seen = vec![format!("{client:?} {stream:?}")];
     assert_eq!(read(&mut stream, Vec::new()).await.unwrap(), bytes);
     storage.clear_faults();
     storage.fault(Fault::on_anything().status(403));
     let error = client.blob(&fixture.repository(), &descriptor, 0).await.unwrap_err();
-    seen += &format!("{error:?} {error:#?} {}", text(&error));
+    seen.push(format!("{error:?} {error:#?} {}", text(&error)));
     let missing = "nope".parse().unwrap();
     let error = client
         .manifest(&fixture.repository(), &Selector::Tag(&missing))
         .await
         .unwrap_err();
-    seen += &format!("{error:?} {}", text(&error));
+    seen.push(format!("{error:?} {}", text(&error)));
     drop(guard);
     let logged = log.text();
     assert!(
@@ -95,10 +95,10 @@ async fn everything(credential: Credential, auth: TokenAuth) -> (String, Vec<Str
         }
         if request.path.contains("/blobs/") {
             let pairs = request.query.iter().flat_map(|query| query.split('&'));
-            secrets.extend(pairs.filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
+            secrets.extend(pairs.map(str::to_owned));
         }
     }
-    (logged + &seen, secrets)
+    (logged + &seen.concat(), secrets)
 }
 
 #[tokio::test]

@@ -57,6 +57,9 @@ pub enum NodeKind {
     },
 }
 
+/// Names in a directory, with the types that the directory itself tells.
+pub type Names = Vec<(OsString, FileType)>;
+
 /// An owned descriptor of a directory, with the path it was opened by, which serves error messages only.
 #[derive(Debug)]
 pub struct Dir {
@@ -209,7 +212,7 @@ impl Dir {
 
     /// Returns the names in the directory, without `.` and `..`, each with its type as the directory tells it
     /// ([`FileType::Unknown`] where it does not), in the filesystem's order.
-    pub fn read(&self) -> Result<Vec<(OsString, FileType)>> {
+    pub fn read(&self) -> Result<Names> {
         let error = |errno: Errno| Error::on("read the directory", &self.path)(errno);
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd).map_err(error)? {
@@ -318,7 +321,7 @@ impl Dir {
         let mut current = self.open_for_removal(name)?;
         let mut names = current.read()?;
         // Of every directory on the way down: what it is, the name we took, and what is left to do in it.
-        let mut above: Vec<(Identity, OsString, Vec<(OsString, FileType)>)> = Vec::new();
+        let mut above: Vec<(Identity, OsString, Names)> = Vec::new();
         loop {
             let Some((child, _)) = names.pop() else {
                 let Some((identity, own_name, rest)) = above.pop() else {

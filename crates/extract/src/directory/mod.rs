@@ -157,12 +157,13 @@ impl<'a> DirectoryWriter<'a> {
             return Err(refused("which it would remove"));
         }
         let link = |dir: &Dir| dir.make_hard_link(name, &source.dir, target_name);
-        match self.create(&parent, name, entry.path, link) {
-            Err(Error::Write { source, .. }) if is(&source, Errno::NOENT) => {
-                Err(refused("which its own parent replaces"))
+        self.create(&parent, name, entry.path, link).or_else(|error| {
+            // Making the parent may have replaced the target, if that was on the way.
+            match source.dir.stat(target_name).map_err(failed(entry.path))? {
+                Some(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => Err(error),
+                _ => Err(refused("which its own parent replaces")),
             }
-            other => other,
-        }
+        })
     }
 
     fn lower_hard_link(&mut self, entry: &Entry<'_>, target: &[u8]) -> Result<(), Error> {

@@ -64,17 +64,22 @@ impl DirectoryWriter<'_> {
             }
         }
         for path in left {
-            if has_opaque(split(path).0, &markers) {
+            let (parent_path, name) = split(path);
+            if has_opaque(parent_path, &markers) || has_opaque(parent_path, &opaque) {
                 self.summary.note(Note::WhiteoutWithoutEffect, path);
                 continue;
             }
-            let (parent_path, name) = split(path);
             match self.parent(parent_path, Make::Missing)? {
                 Some(parent) if !has_opaque(&parent.path, &opaque) => self.make_whiteout(&parent, name, path)?,
                 _ => self.summary.note(Note::WhiteoutWithoutEffect, path),
             }
         }
         for path in missing {
+            let (parent_path, _) = split(path);
+            if has_opaque(parent_path, &markers) || has_opaque(parent_path, &opaque) {
+                self.summary.note(Note::WhiteoutWithoutEffect, path);
+                continue;
+            }
             match self.parent(path, Make::Missing)? {
                 Some(dir) if !has_opaque(&dir.path, &opaque) => {
                     opaque.insert(dir.path.to_vec());

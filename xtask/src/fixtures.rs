@@ -21,7 +21,10 @@ const LARGE: &str = "large:latest";
 
 /// Write the fixture images as OCI layouts, and check them against their pinned digests
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line"
+)]
 pub(crate) struct Args {
     /// Where to write the layouts, a directory for each [default: target/fixtures]
     #[arg(long, value_name = "DIR")]

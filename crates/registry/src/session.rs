@@ -229,25 +229,9 @@ impl Session {
         }))
     }
 
-    /// Checks the address of a token server, which the registry names and which will get the credentials.
+    /// Returns the address of the token server and how far it is trusted.
     fn realm(&self, realm: Option<&str>, reply: &Reply) -> Result<(Url, Trust), String> {
-        let text = realm.ok_or("it names no token server")?;
-        let mut url = Url::parse(text).map_err(|error| format!("the token server's address is no URL: {error}"))?;
-        match url.scheme() {
-            "https" => {}
-            "http" if self.endpoint.is_plain() => {}
-            scheme => {
-                return Err(format!(
-                    "the token server's address begins with {scheme}:, which is not safe"
-                ));
-            }
-        }
-        if names_link_local(&url) {
-            return Err("the token server's address is link-local".to_owned());
-        }
-        url.set_fragment(None);
-        // These fail only for URLs without a host, which the two schemes always have.
-        let _userinfo_gone = url.set_username("").is_ok() && url.set_password(None).is_ok();
+        let url = checked_realm(realm, self.endpoint.is_plain())?;
         // The registry's own connection may be used again if it is known to lead to a harmless address.
         let harmless = reply.remote().is_some_and(|address| !is_link_local(address.ip()));
         let trust = if harmless && self.endpoint.is_origin_of(&url) {
@@ -277,6 +261,28 @@ impl Session {
     }
 }
 
+/// Checks the address of a token server, which the registry names and which will get the credentials.
+fn checked_realm(realm: Option<&str>, allow_http: bool) -> Result<Url, String> {
+    let text = realm.ok_or("it names no token server")?;
+    let mut url = Url::parse(text).map_err(|error| format!("the token server's address is no URL: {error}"))?;
+    match url.scheme() {
+        "https" => {}
+        "http" if allow_http => {}
+        scheme => {
+            return Err(format!(
+                "the token server's address begins with {scheme}:, which is not safe"
+            ));
+        }
+    }
+    if names_link_local(&url) {
+        return Err("the token server's address is link-local".to_owned());
+    }
+    url.set_fragment(None);
+    // These fail only for URLs without a host, which the two schemes always have.
+    let _userinfo_gone = url.set_username("").is_ok() && url.set_password(None).is_ok();
+    Ok(url)
+}
+
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
@@ -292,5 +298,49 @@ fn basic_proof(lookup: &Lookup) -> Option<Proof> {
             token: None,
         }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn realms() {
+        let check = |realm, allow_http| checked_realm(Some(realm), allow_http).map(String::from);
+        assert_eq!(
+            check("https://auth.docker.io/token", false).unwrap(),
+            "https://auth.docker.io/token"
+        );
+        assert_eq!(
+            check("https://u:p@a.example/t?x=1#f", false).unwrap(),
+            "https://a.example/t?x=1"
+        );
+        assert_eq!(
+            check("http://localhost:5001/auth", true).unwrap(),
+            "http://localhost:5001/auth"
+        );
+        assert!(
+            check("http://a.example/t", false)
+                .unwrap_err()
+                .contains("begins with http:, which is not safe")
+        );
+        assert!(
+            check("file:///etc/passwd", true)
+                .unwrap_err()
+                .contains("begins with file:")
+        );
+        assert!(
+            check("https://169.254.169.254/t", false)
+                .unwrap_err()
+                .contains("link-local")
+        );
+        assert!(
+            check("http://[::ffff:169.254.1.1]/t", true)
+                .unwrap_err()
+                .contains("link-local")
+        );
+        assert!(check("/token", true).is_err());
+        assert!(checked_realm(None, true).is_err());
     }
 }

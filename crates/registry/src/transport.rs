@@ -1,5 +1,6 @@
 //! Connections: TLS, pooling, timeouts, and which addresses may be connected to.
 
+mod buffered;
 mod connector;
 mod error;
 mod resolver;
@@ -22,11 +23,11 @@ use self::connector::Connector;
 use self::resolver::Addresses;
 use crate::{Error, Timeouts};
 
-/// How much is read from a connection at once.
+/// The most that is read from a connection at once.
 ///
-/// A frame of a body is what one read gave, and each costs a wake-up, a channel hand-over and a write to disk: with the
-/// library's adaptive start of 8 KiB a fast line spends more time there than on the bytes. Larger reads stop paying off,
-/// since a socket seldom holds more.
+/// A frame of a body is what one read gave, and each costs a wake-up, a hand-over and a write to disk. The HTTP library
+/// begins with 8 KiB and doubles as long as reads come back full, so a fast plain line soon gets this much, while TLS,
+/// which hands out one record of 16 KiB at a time, does not allocate for more than it gets.
 const READ_BYTES: usize = 256 << 10;
 /// How long an unused connection is kept; load balancers commonly close theirs after 60 s.
 const POOL_IDLE: Duration = Duration::from_secs(55);
@@ -76,7 +77,7 @@ impl Transport {
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(POOL_IDLE)
                 .pool_max_idle_per_host(POOL_SIZE)
-                .http1_read_buf_exact_size(READ_BYTES)
+                .http1_max_buf_size(READ_BYTES)
                 .build(Connector::new(tls.clone(), addresses, timeouts.connect))
         };
         // Two pools, so that a connection made under the looser rule is never used under the stricter one.

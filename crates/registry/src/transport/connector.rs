@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::buffered::Buffered;
 use super::error::ConnectTimeout;
 use super::resolver::{Addresses, Resolver};
 use super::tls;
@@ -25,7 +26,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// The connector of one pool.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    inner: HttpsConnector<HttpConnector<Resolver>>,
+    inner: HttpsConnector<Tcp>,
     limit: Duration,
 }
 
@@ -38,14 +39,14 @@ impl Connector {
         // Shared among the addresses of a name, so that a dead one leaves time for the next.
         http.set_connect_timeout(Some(limit));
         Self {
-            inner: tls::wrap(tls, http),
+            inner: tls::wrap(tls, Tcp(http)),
             limit,
         }
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = MaybeHttpsStream<Buffered<TokioIo<TcpStream>>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -62,5 +63,24 @@ impl Service<Uri> for Connector {
                 Err(_elapsed) => Err(ConnectTimeout { limit }.into()),
             }
         })
+    }
+}
+
+/// Makes TCP connections whose reading is buffered.
+#[derive(Clone, Debug)]
+struct Tcp(HttpConnector<Resolver>);
+
+impl Service<Uri> for Tcp {
+    type Response = Buffered<TokioIo<TcpStream>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async move { Ok(Buffered::new(connecting.await?)) })
     }
 }

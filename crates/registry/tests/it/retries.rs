@@ -162,3 +162,19 @@ async fn a_broken_pooled_connection_costs_no_attempt_that_shows() {
     fixture.registry.fault(Fault::on_tags().nth(1).no_response());
     client.tags(&fixture.repository()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_server_that_does_not_speak_tls_is_asked_once() {
+    let fixture = Fixture::start();
+    let secure = format!("https://{}/x", fixture.registry.host());
+    fixture.registry.fault(Fault::on_manifests().redirect(302, secure));
+    let error = pull(&fixture).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Network);
+    assert!(!error.is_retryable());
+    assert!(
+        text(&error).contains(": no TLS connection could be made: "),
+        "{}",
+        text(&error)
+    );
+    assert_eq!(fixture.count("GET 1 302"), 1);
+}

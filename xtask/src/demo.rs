@@ -240,7 +240,7 @@ fn directory_name(diff_id: &Digest) -> String {
 
 /// Shows parts of the tree that the layers make together, and checks that what was removed is gone.
 fn show_merged(directories: &[PathBuf]) -> Result<()> {
-    println!("What the three make together. A mount of overlayfs shows the same:\n");
+    println!("What the three make together:\n");
     let layers: Vec<TreeSnapshot> = directories.iter().map(TreeSnapshot::of).collect();
     let merged = TreeSnapshot::try_merged(directories).context("cannot merge the layer directories")?;
     for directory in ["etc", "usr/share", "usr/share/doc", "usr/share/nginx/html"] {
@@ -255,13 +255,28 @@ fn show_merged(directories: &[PathBuf]) -> Result<()> {
         }
     }
     println!("\n`etc/motd` and `usr/share/man` are gone, and of `usr/share/doc` only what layer 3 brings is left.");
+    // The mount is attached nowhere. Without root, or on an older kernel, there is none to compare with.
+    if let Ok(mounted) = TreeSnapshot::overlay_merged(directories) {
+        let lines = merged.diff(&mounted);
+        ensure!(
+            lines.is_empty(),
+            "a mount of overlayfs shows another tree:\n{}",
+            lines.join("\n")
+        );
+        println!("A mount of overlayfs shows the same {} paths.", mounted.len());
+    }
     let below = directories
         .iter()
         .rev()
         .map(|path| path.display().to_string())
         .collect::<Vec<_>>()
         .join(":");
-    println!("As root:\n\n    mount -t overlay overlay -o ro,lowerdir={below} /mnt");
+    let options = if view::needs_userxattr(&layers) {
+        "ro,userxattr"
+    } else {
+        "ro"
+    };
+    println!("To mount it as root:\n\n    mount -t overlay overlay -o {options},lowerdir={below} /mnt");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Layer directories as short texts: what is in one, and what a stack of them shows.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use unlade_test_support::{Node, NodeKind, TreeSnapshot};
@@ -29,6 +30,14 @@ fn role(node: &Node) -> Role {
     }
 }
 
+/// Tells whether a mount of the layers has to look for `user.` attributes: they were extracted without root.
+pub(super) fn needs_userxattr(layers: &[TreeSnapshot]) -> bool {
+    layers
+        .iter()
+        .flat_map(TreeSnapshot::iter)
+        .any(|(_, node)| node.xattrs.contains_key(OPAQUE[1]))
+}
+
 /// Counts what is in a layer directory: `3 directories, 12 files, 1 whiteout`.
 pub(super) fn counts(layer: &TreeSnapshot) -> String {
     let mut counts: BTreeMap<(u8, &str, &str), usize> = BTreeMap::new();
@@ -50,37 +59,49 @@ pub(super) fn counts(layer: &TreeSnapshot) -> String {
     texts.collect::<Vec<_>>().join(", ")
 }
 
-/// Lists what a layer directory removes, a line each, as `ls` shows it and what it means.
+/// Lists what a layer directory removes, a line each, as `ls` shows it and what it means; directories first.
 pub(super) fn removals(layer: &TreeSnapshot) -> Vec<String> {
-    let line = |(path, node): (&[u8], &Node)| {
-        let path = path.escape_ascii();
-        match role(node) {
-            Role::Plain => None,
-            Role::Whiteout => Some(format!("c 0:0  {path}    (removes it)")),
-            Role::Opaque => Some(format!(
-                "dir    {path}/    (opaque: hides what lower layers have in it)"
-            )),
-        }
+    let paths = |wanted: Role| {
+        layer
+            .iter()
+            .filter(move |(_, node)| role(node) == wanted)
+            .map(|(path, _)| path)
     };
-    layer.iter().filter_map(line).collect()
+    let opaque = paths(Role::Opaque).map(|path| {
+        format!(
+            "dir    {}/    (opaque: hides what lower layers have in it)",
+            path.escape_ascii()
+        )
+    });
+    let whiteouts =
+        paths(Role::Whiteout).map(|path| format!("c 0:0  {}    (whiteout: removes it)", path.escape_ascii()));
+    opaque.chain(whiteouts).collect()
 }
 
-/// Lists one directory of the merged tree, with the number of the layer (from 1) that each entry comes from.
+/// Lists one directory of the merged tree, with the numbers of the layers (from 1) that have each entry; what the
+/// uppermost layers bring comes first.
 pub(super) fn merged_directory(merged: &TreeSnapshot, layers: &[TreeSnapshot], directory: &str) -> Vec<String> {
     let prefix = format!("{directory}/");
-    merged
+    let mut entries: Vec<(Reverse<usize>, String)> = merged
         .iter()
         .filter_map(|(path, node)| Some((path, path.strip_prefix(prefix.as_bytes())?, node)))
         .filter(|(_, name, _)| !name.contains(&b'/'))
         .map(|(path, name, node)| {
-            let from = layers
-                .iter()
-                .rposition(|layer| layer.get(path).is_some())
-                .map_or(0, |index| index + 1);
+            let mut from = (1..=layers.len())
+                .rev()
+                .filter(|number| layers[number - 1].get(path).is_some());
+            let upper = from.next().unwrap_or(0);
+            let over = from
+                .next()
+                .map(|lower| format!(", over layer {lower}"))
+                .unwrap_or_default();
             let slash = if node.kind == NodeKind::Directory { "/" } else { "" };
-            format!("{:<24} from layer {from}", format!("{}{slash}", name.escape_ascii()))
+            let name = format!("{}{slash}", name.escape_ascii());
+            (Reverse(upper), format!("{name:<24} from layer {upper}{over}"))
         })
-        .collect()
+        .collect();
+    entries.sort();
+    entries.into_iter().map(|(_, line)| line).collect()
 }
 
 /// Shortens a list: what is over the limit is counted.
@@ -121,6 +142,7 @@ mod tests {
         assert_eq!(counts(&snapshots[0]), "2 directories, 2 files");
         assert_eq!(counts(&snapshots[1]), "1 directory, 1 file, 1 symbolic link");
         assert_eq!(removals(&snapshots[1]), Vec::<String>::new());
+        assert!(!needs_userxattr(&snapshots));
         let merged = TreeSnapshot::merged(&paths);
         let lines = merged_directory(&merged, &snapshots, "etc");
         let words: Vec<String> = lines
@@ -130,9 +152,9 @@ mod tests {
         assert_eq!(
             words,
             [
-                "a from layer 1",
-                "b from layer 2",
+                "b from layer 2, over layer 1",
                 "c from layer 2",
+                "a from layer 1",
                 "sub/ from layer 1"
             ]
         );

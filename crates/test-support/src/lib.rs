@@ -16,13 +16,15 @@
 pub mod fixtures;
 
 mod image;
+mod index;
 mod json;
 mod layer;
 mod layout;
 mod registry;
 mod snapshot;
 
-pub use image::{Artifact, Image, ImageBuilder, Index, IndexBuilder, StoredManifest};
+pub use image::{Artifact, Image, ImageBuilder, StoredManifest};
+pub use index::{Index, IndexBuilder};
 pub use layer::{Entry, Layer, LayerBuilder};
 pub use layout::write_layout;
 pub use registry::{FakeRegistry, Fault, Gate, Recorded, TokenAuth, TokenFields};

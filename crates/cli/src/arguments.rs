@@ -17,7 +17,6 @@ use crate::quantity::ByteSize;
     max_term_width = 100,
     styles = STYLES,
     after_long_help = crate::environment::help(),
-    disable_help_subcommand = true,
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -155,6 +154,7 @@ pub(crate) enum Progress {
 /// Where extraction gives up; each is `unlade_extract::Limits`'s field of that name.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Limits for each layer")]
+#[expect(clippy::struct_field_names, reason = "clap names the flags after the fields")]
 pub(crate) struct Limits {
     /// Uncompressed size of a layer; not limited by default
     #[arg(long, value_name = "SIZE")]

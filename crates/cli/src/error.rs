@@ -138,14 +138,10 @@ impl Error {
             }
             return;
         }
-        let mut text = format!("{ERROR}error:{ERROR:#} {}", printable(&message));
-        for cause in &causes {
-            text += &format!("\n  caused by: {}", printable(cause));
-        }
-        if let Some(hint) = hint {
-            text += &format!("\n{HINT}hint:{HINT:#} {}", printable(&hint).replace('\n', "\n      "));
-        }
-        stderr.line(&text);
+        let mut lines = vec![format!("{ERROR}error:{ERROR:#} {}", printable(&message))];
+        lines.extend(causes.iter().map(|cause| format!("  caused by: {}", printable(cause))));
+        lines.extend(hint.map(|hint| format!("{HINT}hint:{HINT:#} {}", printable(&hint).replace('\n', "\n      "))));
+        stderr.line(&lines.join("\n"));
     }
 
     /// Returns what a person can do about it, in the words of this command.
@@ -186,7 +182,9 @@ impl Error {
                 "check the network and the registry's name; what is fetched already is kept, a later pull continues it"
                     .to_owned()
             }
-            ErrorClass::Timeout => "the same command again continues where this one stopped".to_owned(),
+            ErrorClass::Timeout | ErrorClass::Interrupted => {
+                "the same command again continues where this one stopped".to_owned()
+            }
             ErrorClass::Integrity => {
                 "nothing of it was kept; if it fails again, tell whoever runs the registry, or the proxy on the way"
                     .to_owned()
@@ -199,7 +197,6 @@ impl Error {
             ErrorClass::Store => {
                 "if another process works on the store, wait for it; another store is chosen with --home DIR".to_owned()
             }
-            ErrorClass::Interrupted => "the same command again continues where this one stopped".to_owned(),
             _ => return None,
         };
         Some(hint)
@@ -211,17 +208,20 @@ impl Error {
             matches!(error, unlade_registry::Error::NotFound { credentials, .. }
                 if !matches!(**credentials, CredentialsNote::Sent { .. }))
         });
-        let mut hint = "check the spelling".to_owned();
+        let mut hints = vec!["check the spelling".to_owned()];
         if let Self::Pull(unlade_pull::Error::Resolve { reference, .. }) = self {
-            hint += &format!("; `unlade tags {}` lists the tags there are", reference.repository());
+            hints.push(format!(
+                "`unlade tags {}` lists the tags there are",
+                reference.repository()
+            ));
         }
         if is_anonymous {
-            hint += &format!(
-                "; a private repository needs a login ({})",
+            hints.push(format!(
+                "a private repository needs a login ({})",
                 login(self.registry().as_ref())
-            );
+            ));
         }
-        hint
+        hints.join("; ")
     }
 
     fn hint_auth(&self) -> String {
@@ -313,6 +313,8 @@ impl From<clap::Error> for Error {
         let text = error.render().to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
         let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+        // What follows is the usage, and where there is help; a program has no use for the latter.
+        let rest = rest.split("\n\nFor more information").next().unwrap_or_default();
         let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let hint = Some(one_line(rest)).filter(|hint| !hint.is_empty());
         Self::Usage {
@@ -348,7 +350,11 @@ mod tests {
 
     #[test]
     fn the_hint_names_the_flag_of_a_limit() {
-        insta::assert_snapshot!(reported(&limit(), false), @"");
+        insta::assert_snapshot!(reported(&limit(), false), @r#"
+        error: extracting layer sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881 failed
+          caused by: the limit `raw_bytes` of 10 is exceeded
+        hint: if you trust the image, raise it with --max-raw-bytes, or `raw-bytes` in the table `limits` of the configuration file
+        "#);
         assert_eq!(limit().class().exit_code(), 8);
     }
 
@@ -376,7 +382,11 @@ mod tests {
     #[test]
     fn a_reference_is_shown_with_a_caret() {
         let error = Error::Reference("alpine:x y".parse::<unlade_reference::Reference>().unwrap_err());
-        insta::assert_snapshot!(reported(&error, false), @"");
+        insta::assert_snapshot!(reported(&error, false), @r#"
+        error: invalid reference "alpine:x y": the tag has ' ' at position 8; a tag is made of letters, digits, '_', '.' and '-'
+        hint: alpine:x y
+                      ^
+        "#);
         let object: serde_json::Value = reported(&error, true).parse().unwrap();
         assert_eq!(object["class"], "invalid");
         assert_eq!(object["hint"], "alpine:x y\n        ^");

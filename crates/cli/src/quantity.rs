@@ -27,8 +27,8 @@ pub(crate) fn bytes(count: u64) -> String {
 pub(crate) fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        0..10 => format!("{:.1}s", time.as_secs_f64()),
-        10..60 => format!("{seconds}s"),
+        0..10 if time.subsec_millis() > 0 => format!("{:.1}s", time.as_secs_f64()),
+        0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
     }
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn durations() {
         for (milliseconds, expected) in [
-            (0, "0.0s"),
+            (0, "0s"),
             (1500, "1.5s"),
             (59_999, "59s"),
             (65_000, "1m05s"),

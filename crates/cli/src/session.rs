@@ -79,7 +79,7 @@ impl Session {
 
     /// Writes a result to the standard output.
     pub(crate) fn print(&self, report: &impl Report) -> Result<(), Error> {
-        self.write(|out| match self.format {
+        write(|out| match self.format {
             Format::Text => report.text(out),
             Format::Json => {
                 serde_json::to_writer_pretty(&mut *out, report)?;
@@ -87,14 +87,14 @@ impl Session {
             }
         })
     }
+}
 
-    /// Writes something to the standard output that has one form only.
-    pub(crate) fn write(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
-        let mut out = BufWriter::new(io::stdout().lock());
-        write(&mut out)
-            .and_then(|()| out.flush())
-            .map_err(|source| Error::Output { source })
-    }
+/// Writes something to the standard output.
+pub(crate) fn write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    write(&mut out)
+        .and_then(|()| out.flush())
+        .map_err(|source| Error::Output { source })
 }
 
 /// Returns an argument as text.

@@ -85,7 +85,7 @@ impl Report for Images {
                     .reference
                     .tag()
                     .map_or_else(|| "-".to_owned(), ToString::to_string),
-                hex.get(..SHORT).unwrap_or(&hex).to_owned(),
+                hex.get(..SHORT).unwrap_or(hex).to_owned(),
                 image.actual_platform.to_string(),
                 bytes(image.raw_size),
                 image.layers.to_string(),

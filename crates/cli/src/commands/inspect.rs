@@ -7,7 +7,7 @@ use unlade_reference::Reference;
 use crate::arguments;
 use crate::error::Error;
 use crate::quantity::rfc3339;
-use crate::session::Session;
+use crate::session::{self, Session};
 
 /// Runs the command. Its result is JSON in either form: an array with one object for each name.
 pub(crate) fn run(session: &Session, arguments: &arguments::Inspect) -> Result<(), Error> {
@@ -21,7 +21,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Inspect) -> Result<(
     for reference in &references {
         objects.push(object(&store.inspect(reference, arguments.platform.as_ref())?));
     }
-    session.write(|out| {
+    session::write(|out| {
         serde_json::to_writer_pretty(&mut *out, &objects)?;
         writeln!(out)
     })

@@ -62,7 +62,8 @@ enum Event<'a> {
 
 #[derive(Serialize)]
 struct Task<'a> {
-    task: u64,
+    #[serde(rename = "task")]
+    id: u64,
     activity: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<&'a str>,
@@ -82,7 +83,7 @@ impl<'a> Task<'a> {
             Kind::Extract { digest, diff_id } => ("extract", None, Some(digest.as_str()), Some(diff_id.as_str())),
         };
         Self {
-            task: work.id,
+            id: work.id,
             activity,
             reference,
             digest,
@@ -147,7 +148,7 @@ impl Renderer for Json {
     fn tick(&mut self, model: &Model, _now: Instant) {
         for active in model.tasks.values() {
             let task = Task::of(&active.work);
-            if self.written.insert(task.task, task.bytes) != Some(task.bytes) {
+            if self.written.insert(task.id, task.bytes) != Some(task.bytes) {
                 self.write(Event::Progress {
                     task,
                     rate: model.rate(),
@@ -221,6 +222,15 @@ mod tests {
             lines.lines().all(|line| line.parse::<serde_json::Value>().is_ok()),
             "{lines}"
         );
-        insta::assert_snapshot!(lines, @"");
+        insta::assert_snapshot!(lines, @r#"
+        {"v":1,"event":"started","task":1,"activity":"resolve","reference":"r/x:1","bytes":0,"total":0}
+        {"v":1,"event":"finished","task":1,"activity":"resolve","reference":"r/x:1","bytes":0,"total":0,"outcome":"done"}
+        {"v":1,"event":"planned","layers":2,"layers_present":1,"bytes_to_fetch":100}
+        {"event":"warning","message":"careful","v":1}
+        {"v":1,"event":"started","task":2,"activity":"extract","digest":"sha256:a","diff_id":"sha256:d","bytes":0,"total":100}
+        {"v":1,"event":"progress","task":2,"activity":"extract","digest":"sha256:a","diff_id":"sha256:d","bytes":40,"total":100,"rate":0}
+        {"v":1,"event":"finished","task":2,"activity":"extract","digest":"sha256:a","diff_id":"sha256:d","bytes":100,"total":100,"outcome":"done"}
+        {"v":1,"event":"ended","outcome":"done","layers":2,"layers_done":2,"bytes_received":0,"seconds":2.0}
+        "#);
     }
 }

@@ -123,7 +123,7 @@ struct WarningsOnly(Stderr);
 
 impl Renderer for WarningsOnly {
     fn interval(&self) -> Duration {
-        Duration::from_secs(3600)
+        Duration::from_hours(1)
     }
 
     fn notice(&mut self, _model: &Model, notice: &Notice, _now: Instant) {

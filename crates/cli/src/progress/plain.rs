@@ -20,8 +20,18 @@ impl Plain {
     }
 }
 
+/// Returns the last line of a pull that went well.
+pub(super) fn summary(model: &Model, now: Instant) -> String {
+    format!(
+        "{} in place, {} downloaded in {}",
+        count(model.layers_total(), "layer"),
+        bytes(model.received()),
+        duration(now.duration_since(model.began))
+    )
+}
+
 /// Returns a number of things, in words.
-pub(super) fn count(number: usize, thing: &str) -> String {
+fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -52,30 +62,24 @@ impl Renderer for Plain {
             }
             return;
         }
-        let mut line = format!(
-            "{} of {} layers done, {} of {} downloaded",
-            model.layers_through(),
-            model.layers_total(),
-            bytes(model.received()),
-            bytes(model.to_receive())
-        );
+        let mut parts = vec![
+            format!("{} of {} layers done", model.layers_through(), model.layers_total()),
+            format!(
+                "{} of {} downloaded",
+                bytes(model.received()),
+                bytes(model.to_receive())
+            ),
+        ];
         if model.received() < model.to_receive() {
-            line += &format!(", {}/s", bytes(model.rate().unwrap_or_default()));
-            if let Some(left) = model.time_left() {
-                line += &format!(", {} left", duration(left));
-            }
+            parts.push(format!("{}/s", bytes(model.rate().unwrap_or_default())));
+            parts.extend(model.time_left().map(|left| format!("{} left", duration(left))));
         }
-        self.stderr.line(&line);
+        self.stderr.line(&parts.join(", "));
     }
 
     fn finish(&mut self, model: &Model, success: bool, now: Instant) {
         if success && model.plan.is_some() {
-            self.stderr.line(&format!(
-                "done: {}, {} downloaded in {}",
-                count(model.layers_total(), "layer"),
-                bytes(model.received()),
-                duration(now.duration_since(model.began))
-            ));
+            self.stderr.line(&summary(model, now));
         }
     }
 }
@@ -127,6 +131,12 @@ mod tests {
         model.sample(now + Duration::from_secs(9));
         plain.tick(&model, now);
         plain.finish(&model, true, now + Duration::from_secs(10));
-        insta::assert_snapshot!(lines(), @"");
+        insta::assert_snapshot!(lines(), @r#"
+        warning: careful
+        pulling 1 of 2 layers, 4.0 MiB to download
+        1 of 2 layers done, 1.0 MiB of 4.0 MiB downloaded, 1.0 MiB/s, 3s left
+        1 of 2 layers done, 4.0 MiB of 4.0 MiB downloaded
+        2 layers in place, 4.0 MiB downloaded in 10s
+        "#);
     }
 }

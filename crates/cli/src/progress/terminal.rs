@@ -7,7 +7,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::model::{Layer, Model};
-use super::plain::count;
+use super::plain::summary;
 use super::{Notice, Renderer};
 use crate::quantity::{bytes, duration};
 use crate::stderr::Stderr;
@@ -92,12 +92,7 @@ impl Renderer for Terminal {
         let Some(lines) = self.lines.take() else { return };
         lines.finish_and_clear();
         if success && model.plan.is_some() {
-            self.stderr.line(&format!(
-                "pulled {}, {} downloaded in {}",
-                count(model.layers_total(), "layer"),
-                bytes(model.received()),
-                duration(now.duration_since(model.began))
-            ));
+            self.stderr.line(&summary(model, now));
         }
     }
 }
@@ -135,19 +130,27 @@ fn layer_line(layer: &Layer, room: Room) -> String {
     } else {
         format!("extracting {}%", share(layer.extracted, layer.total, 100))
     };
-    let amount = format!("{:>10} of {:<10} {doing}", bytes(layer.downloaded), bytes(layer.total));
+    let amount = format!(
+        "{:>10} of {:<10} {doing:<15}",
+        bytes(layer.downloaded),
+        bytes(layer.total)
+    );
     line(name, layer.extracted, layer.downloaded, layer.total, &amount, room)
 }
 
 fn total_line(model: &Model, room: Room) -> String {
     let (received, to_receive) = (model.received(), model.to_receive());
-    let mut amount = format!("{:>10} of {:<10} ", bytes(received), bytes(to_receive));
+    let mut speed = Vec::new();
     if received < to_receive {
-        amount += &format!("{}/s", bytes(model.rate().unwrap_or_default()));
-        if let Some(left) = model.time_left() {
-            amount += &format!(", {} left", duration(left));
-        }
+        speed.push(format!("{}/s", bytes(model.rate().unwrap_or_default())));
+        speed.extend(model.time_left().map(|left| format!("{} left", duration(left))));
     }
+    let amount = format!(
+        "{:>10} of {:<10} {}",
+        bytes(received),
+        bytes(to_receive),
+        speed.join(", ")
+    );
     let name = format!("{}/{} done", model.layers_through(), model.layers_total());
     // Bytes of the layers that are through count as extracted, and of the others as far as that is known.
     let extracted: u64 = model.layers.iter().map(|layer| layer.extracted).sum();
@@ -216,7 +219,7 @@ mod tests {
     };
 
     fn digest(number: u64) -> String {
-        format!("sha256:{number:064}")
+        format!("sha256:{number:0<64}")
     }
 
     fn busy(layers: u64) -> Model {
@@ -244,7 +247,12 @@ mod tests {
     fn a_bar_for_each_layer_and_a_total() {
         let mut model = busy(3);
         model.apply(&Notice::Finished { id: 2, done: true }, model.began);
-        insta::assert_snapshot!(frame(&model, ROOM).join("\n"), @"");
+        insta::assert_snapshot!(frame(&model, ROOM).join("\n"), @r#"
+        000000000000 [########--------                 ]  512.0 KiB of 1.0 MiB    downloading
+        100000000000 [########--------                 ]  512.0 KiB of 1.0 MiB    extracting 25%
+        200000000000 [########--------                 ]  512.0 KiB of 1.0 MiB    downloading
+        2/60 done    [                             ]    1.5 MiB of 58.0 MiB   1.5 MiB/s, 38s left
+        "#);
     }
 
     #[test]

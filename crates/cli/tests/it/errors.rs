@@ -1,0 +1,165 @@
+//! What a failure looks like: its exit code, its text, its object.
+
+use std::fs;
+
+use unlade_test_support::{FakeRegistry, Fault};
+
+use crate::sandbox::{Ran, Sandbox, image, registry};
+
+/// Runs a pull of `x:1` that must fail, in both forms, and checks that they agree.
+#[track_caller]
+fn fails(sandbox: &Sandbox, registry: &FakeRegistry, options: &str, code: i32, class: &str) -> String {
+    let line = format!("pull --progress none {options} {}/x:1", registry.host()).replace("  ", " ");
+    let text = sandbox.run(&line);
+    assert_eq!((text.code, text.stdout.as_str()), (Some(code), ""), "{}", text.stderr);
+    assert!(text.stderr.starts_with("error: "), "{}", text.stderr);
+
+    let json = sandbox.run(&format!("{line} --format json"));
+    assert_eq!((json.code, json.stdout.as_str()), (Some(code), ""), "{}", json.stderr);
+    let object: serde_json::Value = json.stderr.parse().unwrap();
+    assert_eq!(object["class"], class);
+    assert!(
+        text.stderr.contains(object["message"].as_str().unwrap()),
+        "{}",
+        text.stderr
+    );
+    assert_eq!(
+        text.stderr.matches("\n  caused by: ").count(),
+        object["causes"].as_array().unwrap().len()
+    );
+    assert_eq!(text.stderr.contains("\nhint: "), !object["hint"].is_null());
+    assert!(object["retryable"].is_boolean());
+    assert!(sandbox.entries("staging").is_empty());
+    sandbox.steady(&text.stderr, registry)
+}
+
+#[test]
+fn usage() {
+    let sandbox = Sandbox::new();
+    let both = sandbox.run("pull -i -G x");
+    assert_eq!((both.code, both.stdout.as_str()), (Some(2), ""));
+    assert!(
+        both.stderr.contains("'--image' cannot be used with '--image-group'"),
+        "{}",
+        both.stderr
+    );
+    for line in [
+        "pull --format=json -i -G x",
+        "--format json nonsense",
+        "pull --format json x --platform linux",
+    ] {
+        let ran = sandbox.run(line);
+        assert_eq!(ran.code, Some(2), "{line}");
+        let object: serde_json::Value = ran.stderr.parse().unwrap();
+        assert_eq!(object["class"], "usage", "{line}");
+        assert!(!object["message"].as_str().unwrap().starts_with("error"), "{object}");
+    }
+}
+
+#[test]
+fn an_invalid_reference_is_pointed_at() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox.run("pull docker.io/Library/alpine:3");
+    assert_eq!(ran.code, Some(6));
+    insta::assert_snapshot!(ran.stderr, @"");
+    assert!(
+        sandbox.entries(".").is_empty(),
+        "nothing is made for a reference that is none"
+    );
+}
+
+#[test]
+fn an_argument_that_is_no_text() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let sandbox = Sandbox::new();
+    let name = std::ffi::OsStr::from_bytes(b"alp\xffine");
+    let ran = Ran::of(&mut sandbox.command([std::ffi::OsStr::new("pull"), name]));
+    assert_eq!(ran.code, Some(6));
+    insta::assert_snapshot!(ran.stderr, @"");
+}
+
+#[test]
+fn not_found() {
+    let (sandbox, registry) = (Sandbox::new(), registry());
+    registry.remove_tag("x", "1");
+    insta::assert_snapshot!(fails(&sandbox, &registry, "", 3, "not-found"), @"");
+}
+
+#[test]
+fn not_in_the_store() {
+    let (sandbox, registry) = (Sandbox::new(), registry());
+    insta::assert_snapshot!(fails(&sandbox, &registry, "--policy never", 3, "not-found"), @"");
+    assert!(registry.requests().is_empty());
+    let ran = sandbox.run("inspect alpine");
+    assert_eq!(ran.code, Some(3));
+    insta::assert_snapshot!(ran.stderr, @"");
+}
+
+#[test]
+fn authentication() {
+    let (sandbox, registry) = (Sandbox::new(), registry());
+    registry.require_basic("user", "secret");
+    let shown = fails(&sandbox, &registry, "", 4, "auth");
+    assert!(
+        shown.contains("hint: log in (`docker login REGISTRY` or `podman login REGISTRY`)"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_web_page_is_a_failure_of_the_network() {
+    let (sandbox, registry) = (Sandbox::new(), registry());
+    registry.fault(Fault::on_manifests().html());
+    let shown = fails(&sandbox, &registry, "", 5, "network");
+    assert!(shown.contains("web page"), "{shown}");
+}
+
+#[test]
+fn integrity() {
+    let (sandbox, registry) = (Sandbox::new(), registry());
+    let digest = image().layers[1].clone();
+    registry.fault(Fault::on_blob(&digest).corrupt_at(12));
+    let shown = fails(&sandbox, &registry, "", 7, "integrity");
+    assert!(shown.contains(&digest.to_string()), "{shown}");
+    assert!(sandbox.entries("ingest").is_empty());
+}
+
+#[test]
+fn a_limit_names_its_flag() {
+    let (sandbox, registry) = (Sandbox::new(), registry());
+    let shown = fails(&sandbox, &registry, "--max-raw-bytes 100", 8, "rejected");
+    assert!(
+        shown.contains("`raw_bytes` of 100") && shown.contains("--max-raw-bytes"),
+        "{shown}"
+    );
+    assert!(sandbox.entries("layers").is_empty());
+}
+
+#[test]
+fn a_store_that_cannot_be() {
+    let (sandbox, registry) = (Sandbox::new(), registry());
+    fs::write(sandbox.path("file"), "").unwrap();
+    insta::assert_snapshot!(fails(&sandbox, &registry, "--home file/store", 9, "storage"), @"");
+}
+
+#[test]
+fn rate_limited() {
+    let (sandbox, registry) = (Sandbox::new(), registry());
+    registry.fault(Fault::on_manifests().status(429).header("retry-after", "86400"));
+    let shown = fails(&sandbox, &registry, "", 10, "rate-limited");
+    assert!(
+        shown.contains("86400 s") && shown.contains("hint: wait a while, or log in"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_damaged_store() {
+    let (sandbox, registry) = (Sandbox::new(), registry());
+    sandbox.ok("images");
+    for name in ["metadata.db-wal", "metadata.db-shm"] {
+        fs::remove_file(sandbox.path("store").join(name)).ok();
+    }
+    fs::write(sandbox.path("store/metadata.db"), vec![b'x'; 8192]).unwrap();
+    fails(&sandbox, &registry, "", 12, "store");
+}

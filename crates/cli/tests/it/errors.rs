@@ -61,7 +61,11 @@ fn an_invalid_reference_is_pointed_at() {
     let sandbox = Sandbox::new();
     let ran = sandbox.run("pull docker.io/Library/alpine:3");
     assert_eq!(ran.code, Some(6));
-    insta::assert_snapshot!(ran.stderr, @"");
+    insta::assert_snapshot!(ran.stderr, @r#"
+    error: invalid reference "docker.io/Library/alpine:3": the repository has the upper-case letter 'L' at position 10; the name of a repository is all lower-case
+    hint: docker.io/Library/alpine:3
+                    ^
+    "#);
     assert!(
         sandbox.entries(".").is_empty(),
         "nothing is made for a reference that is none"
@@ -75,24 +79,34 @@ fn an_argument_that_is_no_text() {
     let name = std::ffi::OsStr::from_bytes(b"alp\xffine");
     let ran = Ran::of(&mut sandbox.command([std::ffi::OsStr::new("pull"), name]));
     assert_eq!(ran.code, Some(6));
-    insta::assert_snapshot!(ran.stderr, @"");
+    insta::assert_snapshot!(ran.stderr, @r#"error: the reference "alp�ine" is not valid UTF-8"#);
 }
 
 #[test]
 fn not_found() {
     let (sandbox, registry) = (Sandbox::new(), registry());
     registry.remove_tag("x", "1");
-    insta::assert_snapshot!(fails(&sandbox, &registry, "", 3, "not-found"), @"");
+    insta::assert_snapshot!(fails(&sandbox, &registry, "", 3, "not-found"), @r#"
+    error: cannot resolve REGISTRY/x:1
+      caused by: GET http://REGISTRY/v2/x/manifests/1: does not exist or needs a login (status 404 Not Found, MANIFEST_UNKNOWN: manifest unknown; no credentials were sent)
+    hint: check the spelling; `unlade tags REGISTRY/x` lists the tags there are; a private repository needs a login (`docker login REGISTRY` or `podman login REGISTRY`)
+    "#);
 }
 
 #[test]
 fn not_in_the_store() {
     let (sandbox, registry) = (Sandbox::new(), registry());
-    insta::assert_snapshot!(fails(&sandbox, &registry, "--policy never", 3, "not-found"), @"");
+    insta::assert_snapshot!(fails(&sandbox, &registry, "--policy never", 3, "not-found"), @r#"
+    error: REGISTRY/x:1 is not complete in the store: its manifest, and the network is not to be used
+    hint: without --policy never it is fetched
+    "#);
     assert!(registry.requests().is_empty());
     let ran = sandbox.run("inspect alpine");
     assert_eq!(ran.code, Some(3));
-    insta::assert_snapshot!(ran.stderr, @"");
+    insta::assert_snapshot!(ran.stderr, @r#"
+    error: there is no image docker.io/library/alpine:latest in the store
+    hint: `unlade images` lists what is in the store, `unlade pull` brings an image in
+    "#);
 }
 
 #[test]
@@ -139,7 +153,12 @@ fn a_limit_names_its_flag() {
 fn a_store_that_cannot_be() {
     let (sandbox, registry) = (Sandbox::new(), registry());
     fs::write(sandbox.path("file"), "").unwrap();
-    insta::assert_snapshot!(fails(&sandbox, &registry, "--home file/store", 9, "storage"), @"");
+    insta::assert_snapshot!(fails(&sandbox, &registry, "--home file/store", 9, "storage"), @r#"
+    error: a file operation in the store failed
+      caused by: cannot create the directory HOME/file/store
+      caused by: Not a directory (os error 20)
+    hint: choose a store that you can write to with --home DIR or the variable UNLADE_HOME
+    "#);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Tests of the real binary, each with a home, a store and a configuration of its own, against a fake registry on loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod commands;
 mod errors;
 mod help;

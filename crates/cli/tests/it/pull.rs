@@ -113,10 +113,18 @@ fn a_group_is_all_of_its_images() {
 
     let unknown = sandbox.run("pull -G nope");
     assert_eq!(unknown.code, Some(6));
-    insta::assert_snapshot!(unknown.stderr, @"");
+    insta::assert_snapshot!(unknown.stderr, @r#"
+    error: there is no image group "nope", there are: bad, web
+    hint: groups are set in the table `image-groups` of the configuration file; without -G the names are images
+    "#);
     let invalid = sandbox.run("pull -G bad");
     assert_eq!(invalid.code, Some(6));
-    insta::assert_snapshot!(sandbox.steady(&invalid.stderr, &registry), @"");
+    insta::assert_snapshot!(sandbox.steady(&invalid.stderr, &registry), @r#"
+    error: the image group "bad" in HOME/config.toml:3 has an invalid reference
+      caused by: invalid reference "a b": the repository has ' ' at position 1; a repository is made of lower-case letters, digits, '.', '_', '-' and '/'
+    hint: a b
+           ^
+    "#);
 }
 
 #[test]
@@ -192,7 +200,10 @@ fn the_platform_is_chosen() {
 
     let missing = sandbox.run(&format!("{line} --platform linux/riscv64"));
     assert_eq!(missing.code, Some(3));
-    insta::assert_snapshot!(sandbox.steady(&missing.stderr, &registry), @"");
+    insta::assert_snapshot!(sandbox.steady(&missing.stderr, &registry), @r#"
+    error: REGISTRY/many:1 has no image for linux/riscv64, it has linux/s390x, linux/arm/v7
+    hint: choose one that there is with --platform
+    "#);
 }
 
 #[test]
@@ -222,7 +233,7 @@ fn an_alias_is_told() {
         "{}",
         text.stdout
     );
-    insta::assert_snapshot!(sandbox.steady(&text.stderr, &registry), @"");
+    insta::assert_snapshot!(sandbox.steady(&text.stderr, &registry), @"warning: short.example is an alias of REGISTRY: this image is REGISTRY/team/x:1");
 
     let json = sandbox.run("pull --format json --policy always short.example/team/x:1");
     let line: serde_json::Value = json.stderr.trim().parse().unwrap();

@@ -30,7 +30,12 @@ fn the_default_registry_is_the_variables_before_the_files() {
     );
     let ran = Ran::of(sandbox.command(["images"]).env("OCI_REGISTRY_DOMAIN", "a b"));
     assert_eq!(ran.code, Some(6));
-    insta::assert_snapshot!(ran.stderr, @"");
+    insta::assert_snapshot!(ran.stderr, @r#"
+    error: the variable OCI_REGISTRY_DOMAIN names no registry
+      caused by: invalid registry "a b": the registry has ' ' at position 1; a registry is made of letters, digits, '.' and '-', perhaps with a port
+    hint: a b
+           ^
+    "#);
 }
 
 #[test]
@@ -76,10 +81,15 @@ fn a_wrong_file_is_told_with_its_line() {
     sandbox.configure("# the store\nhoem = \"/x\"\n");
     let ran = sandbox.run("images");
     assert_eq!(ran.code, Some(6));
-    insta::assert_snapshot!(sandbox.steady_path(&ran.stderr), @"");
+    insta::assert_snapshot!(sandbox.steady_path(&ran.stderr), @r#"
+    error: HOME/config.toml:2: unknown field `hoem`, expected one of `home`, `default-registry`, `layer-path`, `platform`, `whiteouts`, `connections`, `workers`, `aliases`, `image-groups`, `limits`
+    "#);
     let ran = sandbox.run("images --config nowhere.toml");
     assert_eq!(ran.code, Some(6));
-    insta::assert_snapshot!(ran.stderr, @"");
+    insta::assert_snapshot!(ran.stderr, @r#"
+    error: cannot read the configuration file nowhere.toml
+      caused by: No such file or directory (os error 2)
+    "#);
 }
 
 #[test]

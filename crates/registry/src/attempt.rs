@@ -24,7 +24,6 @@ use crate::{CredentialsNote, Error, ErrorResponse, Exchange, TransportError};
 const MAX_CHALLENGES: u32 = 2;
 
 /// A request for an API of the registry, or for a URL that a manifest names.
-#[derive(Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     pub(crate) url: Url,
@@ -44,8 +43,7 @@ pub(crate) enum To<'a> {
     Stranger,
 }
 
-/// An answer, and where it came from in the end.
-#[derive(Debug)]
+/// An answer, and where it came from in the end. Not `Debug`: the URL may be signed.
 pub(crate) struct Reply {
     pub(crate) response: Response<Incoming>,
     pub(crate) method: Method,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use unlade_oci::{Descriptor, Digest, Hasher};
 use unlade_reference::Repository;
 use url::Url;
@@ -12,7 +12,7 @@ use url::Url;
 use crate::attempt::{Call, Reply, To, attempt, broken};
 use crate::body::{Body, drain};
 use crate::client::Shared;
-use crate::range::ContentRange;
+use crate::range::{Answer, declared_length, judge};
 use crate::response::{content_type, is_page};
 use crate::retry::{Failure, Retrier};
 use crate::session::Session;
@@ -71,19 +71,6 @@ struct Current {
 enum Place {
     Registry,
     Url(usize),
-}
-
-/// What an answer to a request for the rest of a blob means.
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    /// It begins where it was asked to, and ends before this byte, if it says.
-    Continues { end: Option<u64> },
-    /// It is the whole blob.
-    Whole,
-    /// It is something else; the whole blob has to be asked for.
-    Unfit { reason: String },
-    /// The blob has another size.
-    OtherSize { actual: u64 },
 }
 
 /// Fetches a small blob whole.
@@ -269,7 +256,7 @@ impl BlobStream {
     }
 
     async fn fail(&mut self, failure: Failure) -> Result<(), Error> {
-        if self.offset >= self.failed_at + PROGRESS_BYTES {
+        if self.offset >= self.failed_at.saturating_add(PROGRESS_BYTES) {
             self.retrier.progressed();
         }
         self.failed_at = self.offset;
@@ -406,96 +393,11 @@ impl fmt::Debug for BlobStream {
     }
 }
 
-/// Tells what an answer is that came to a request for a blob of `size` bytes from byte `from`.
-fn judge(reply: &Reply, from: u64, size: u64) -> Answer {
-    let headers = reply.response.headers();
-    let length = declared_length(reply);
-    match reply.response.status() {
-        StatusCode::PARTIAL_CONTENT => judge_part(ContentRange::of(headers), length, from, size),
-        StatusCode::RANGE_NOT_SATISFIABLE => match ContentRange::of(headers).and_then(|range| range.total) {
-            Some(total) if total != size => Answer::OtherSize { actual: total },
-            _ => Answer::Unfit {
-                reason: "it says that there is no such range (416)".to_owned(),
-            },
-        },
-        _ => match length {
-            Some(actual) if actual != size => Answer::OtherSize { actual },
-            _ => Answer::Whole,
-        },
-    }
-}
-
-fn judge_part(range: Option<ContentRange>, length: Option<u64>, from: u64, size: u64) -> Answer {
-    let Some(ContentRange {
-        bytes: Some((first, last)),
-        total,
-    }) = range
-    else {
-        return Answer::Unfit {
-            reason: "its part carries no usable Content-Range".to_owned(),
-        };
-    };
-    if let Some(actual) = total.filter(|&total| total != size) {
-        return Answer::OtherSize { actual };
-    }
-    if first != from {
-        return Answer::Unfit {
-            reason: format!("it answered with the bytes {first}-{last}"),
-        };
-    }
-    if last >= size {
-        return Answer::OtherSize { actual: last + 1 };
-    }
-    if length.is_some_and(|length| length != last - first + 1) {
-        return Answer::Unfit {
-            reason: "its part is not as long as its Content-Range says".to_owned(),
-        };
-    }
-    Answer::Continues { end: Some(last + 1) }
-}
-
-fn declared_length(reply: &Reply) -> Option<u64> {
-    hyper::body::Body::size_hint(reply.response.body()).exact()
-}
-
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn part(bytes: Option<(u64, u64)>, total: Option<u64>, length: Option<u64>) -> Answer {
-        judge_part(Some(ContentRange { bytes, total }), length, 4, 10)
-    }
-
-    #[test]
-    fn parts() {
-        assert_eq!(
-            part(Some((4, 9)), Some(10), Some(6)),
-            Answer::Continues { end: Some(10) }
-        );
-        assert_eq!(part(Some((4, 9)), None, None), Answer::Continues { end: Some(10) });
-        assert_eq!(
-            part(Some((4, 6)), Some(10), Some(3)),
-            Answer::Continues { end: Some(7) }
-        );
-        assert_eq!(part(Some((4, 10)), Some(11), Some(7)), Answer::OtherSize { actual: 11 });
-        assert_eq!(part(Some((4, 10)), None, Some(7)), Answer::OtherSize { actual: 11 });
-        for unfit in [
-            part(Some((0, 9)), Some(10), Some(10)),
-            part(Some((5, 9)), Some(10), Some(5)),
-            part(Some((4, 9)), Some(10), Some(5)),
-            part(None, Some(10), None),
-            judge_part(None, Some(6), 4, 10),
-        ] {
-            assert!(matches!(unfit, Answer::Unfit { .. }), "{unfit:?}");
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use url::Url;
 
 /// Query keys whose values are shown. All others are taken for signatures, since nobody can list those.
-const HARMLESS: [&str; 6] = ["last", "n", "ns", "scope", "service", "account"];
+const HARMLESS: [&str; 5] = ["last", "n", "ns", "scope", "service"];
 
 /// A URL that prints without user name, password, fragment and whatever signs it.
 ///

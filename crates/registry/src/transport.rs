@@ -43,8 +43,8 @@ pub(crate) enum Trust {
     Told,
 }
 
-/// One request as it goes out.
-#[derive(Clone, Debug)]
+/// One request as it goes out. Not `Debug`: headers, URL and body may hold secrets.
+#[derive(Clone)]
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) url: Url,

@@ -21,6 +21,7 @@ pub use self::error::{Phase, TransportError};
 
 use self::connector::Connector;
 use self::resolver::Addresses;
+use crate::address::names_link_local;
 use crate::{Error, Timeouts};
 
 /// The most that is read from a connection at once.
@@ -101,6 +102,10 @@ impl Transport {
             mut headers,
             body,
         } = outgoing;
+        // Names are judged when they are looked up; an address needs no lookup.
+        if trust == Trust::Told && names_link_local(&url) {
+            return Err(TransportError::link_local());
+        }
         headers.insert(header::USER_AGENT, self.user_agent.clone());
         let mut request = Request::new(Full::new(body));
         *request.uri_mut() = url.as_str().parse().map_err(TransportError::unsendable)?;

@@ -36,6 +36,8 @@ pub struct TransportError(Arc<Kind>);
 enum Kind {
     /// The URL cannot be written into a request.
     Unsendable(http::uri::InvalidUri),
+    /// The URL itself names an address that may not be connected to.
+    Refused(LinkLocal),
     Connect(hyper_util::client::legacy::Error),
     Exchange(hyper_util::client::legacy::Error),
     Body(hyper::Error),
@@ -50,6 +52,10 @@ enum Kind {
 impl TransportError {
     pub(crate) fn unsendable(error: http::uri::InvalidUri) -> Self {
         Self(Arc::new(Kind::Unsendable(error)))
+    }
+
+    pub(crate) fn link_local() -> Self {
+        Self(Arc::new(Kind::Refused(LinkLocal)))
     }
 
     pub(crate) fn request(error: hyper_util::client::legacy::Error) -> Self {
@@ -89,15 +95,10 @@ impl TransportError {
     /// connected to.
     pub fn is_transient(&self) -> bool {
         match &*self.0 {
-            Kind::Unsendable(_) => false,
+            Kind::Unsendable(_) | Kind::Refused(_) => false,
             Kind::Connect(error) => find::<rustls::Error>(error).is_none() && find::<LinkLocal>(error).is_none(),
             Kind::Exchange(_) | Kind::Body(_) | Kind::Short | Kind::Timeout { .. } => true,
         }
-    }
-
-    /// Tells whether the connection was refused since a name led to a link-local address.
-    pub fn is_link_local(&self) -> bool {
-        matches!(&*self.0, Kind::Connect(error) if find::<LinkLocal>(error).is_some())
     }
 }
 
@@ -108,7 +109,7 @@ impl fmt::Display for TransportError {
             Kind::Connect(error) if find::<rustls::Error>(error).is_some() => {
                 f.write_str("no TLS connection could be made")
             }
-            Kind::Connect(_) => f.write_str("no connection could be made"),
+            Kind::Connect(_) | Kind::Refused(_) => f.write_str("no connection could be made"),
             Kind::Exchange(_) => f.write_str("the connection broke before the answer"),
             Kind::Body(_) => f.write_str("the connection broke within the answer"),
             Kind::Short => f.write_str("the answer ended too early"),
@@ -121,6 +122,7 @@ impl StdError for TransportError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &*self.0 {
             Kind::Unsendable(error) => Some(error),
+            Kind::Refused(error) => Some(error),
             // Their own text says no more than ours.
             Kind::Connect(error) | Kind::Exchange(error) => error.source(),
             Kind::Body(error) => Some(error),
@@ -136,9 +138,9 @@ pub(super) struct ConnectTimeout {
     pub(super) limit: Duration,
 }
 
-/// A name that a server told us led to a link-local address.
+/// A URL that a server told us leads to a link-local address.
 #[derive(Debug, thiserror::Error)]
-#[error("the name leads to a link-local address, which a server may not send us to")]
+#[error("the address is link-local, where a server may not send us")]
 pub(super) struct LinkLocal;
 
 /// Finds a cause by its type. Looks into `io::Error`s too, which do not give what they wrap as their source.

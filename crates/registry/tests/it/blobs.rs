@@ -313,3 +313,19 @@ async fn a_foreign_layer_comes_from_its_url_without_credentials_once_the_registr
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_foreign_layer_is_not_fetched_from_a_link_local_address() {
+    let fixture = Fixture::start();
+    let mut descriptor = Descriptor::new(MediaType::OCI_FOREIGN_LAYER, Digest::sha256("x"), 1);
+    descriptor.urls = vec!["https://169.254.169.254/x".to_owned()];
+    let started = std::time::Instant::now();
+    let error = fetch(&fixture.client(), &fixture.repository(), &descriptor)
+        .await
+        .unwrap_err();
+    assert!(error.is_not_found(), "the registry's answer is what is told: {error}");
+    assert!(
+        started.elapsed() < std::time::Duration::from_secs(1),
+        "nothing was connected to"
+    );
+}

@@ -1,1 +1,24 @@
-//! End-to-end tests.
+//! What the end-to-end tests stand on: the command as it was just built, a home for it, and other people's programs.
+//!
+//! - [`Home`]: a store of its own for the [`Command`] under test, and what lies in it.
+//! - [`Finished`], [`Running`]: what a run gave, and one that is still going.
+//! - [`RealRegistry`]: Debian's `docker-registry` on a loopback port.
+//! - [`real`]: `skopeo` and `umoci`, the second opinion on what an image is.
+//!
+//! The tests themselves are in `tests/it`. Everything here fails the test that uses it by panicking; a test whose name
+//! promises a program that this machine does not have fails and says so, see the tiers in `CONTRIBUTING.md`.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "the harness fails its test by panicking, everywhere"
+)]
+
+mod binary;
+mod command;
+mod home;
+pub mod real;
+mod registry;
+
+pub use binary::binary;
+pub use command::{Command, Finished, Running};
+pub use home::{Home, Leftovers, NOBODY, Pulled};
+pub use registry::RealRegistry;

@@ -1,0 +1,213 @@
+//! One run of the command: its arguments, its end, and what it printed.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A run that takes longer than this is killed, and the test fails.
+const TIME_LIMIT: Duration = Duration::from_mins(4);
+
+/// A run of `unlade` that has not begun.
+#[derive(Debug)]
+#[must_use = "nothing happens before `run` or `start`"]
+pub struct Command {
+    command: std::process::Command,
+    /// For the error message.
+    line: String,
+}
+
+impl Command {
+    /// Begins a command line. Nothing of this process's environment is passed on.
+    pub(crate) fn new(program: &Path) -> Self {
+        let mut command = std::process::Command::new(program);
+        command.env_clear().stdin(Stdio::null());
+        Self {
+            command,
+            line: "unlade".to_owned(),
+        }
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        for argument in arguments {
+            self.line.push(' ');
+            self.line.push_str(&argument.as_ref().to_string_lossy());
+            self.command.arg(argument);
+        }
+        self
+    }
+
+    /// Sets a variable of the environment.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Runs as another user, in the group of the same number alone: the standard library drops the other groups of root.
+    pub(crate) fn user(mut self, id: u32) -> Self {
+        self.command.uid(id).gid(id);
+        self
+    }
+
+    /// Runs to the end.
+    pub fn run(self) -> Finished {
+        self.start().wait()
+    }
+
+    /// Starts and returns at once.
+    pub fn start(mut self) -> Running {
+        // Files rather than pipes: nothing blocks when a lot is printed and nobody reads.
+        let output = tempfile::tempdir().expect("a directory for the output");
+        let file = |name| File::create(output.path().join(name)).expect("a file for the output");
+        self.command.stdout(file("stdout")).stderr(file("stderr"));
+        let child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.line));
+        Running {
+            child,
+            output,
+            line: self.line,
+            started: Instant::now(),
+        }
+    }
+}
+
+/// A run that goes on. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    output: TempDir,
+    line: String,
+    started: Instant,
+}
+
+impl Running {
+    /// Waits for the end.
+    pub fn wait(self) -> Finished {
+        self.wait_within(TIME_LIMIT)
+    }
+
+    /// Waits for the end, and fails the test if it does not come in time.
+    pub fn wait_within(mut self, limit: Duration) -> Finished {
+        let since = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                break status;
+            }
+            assert!(
+                since.elapsed() < limit,
+                "{} goes on after {limit:?}; so far:\n{}",
+                self.line,
+                self.stderr()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        Finished {
+            took: self.started.elapsed(),
+            status,
+            stdout: self.printed("stdout"),
+            stderr: self.stderr(),
+            line: std::mem::take(&mut self.line),
+        }
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Sends SIGKILL and waits until the process is gone.
+    pub fn kill(self) -> Finished {
+        self.signal(Signal::KILL);
+        self.wait()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
+    }
+
+    /// Returns what was printed to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.printed("stderr")
+    }
+
+    fn printed(&self, name: &str) -> String {
+        let bytes = fs::read(self.output.path().join(name)).expect("the output can be read");
+        String::from_utf8(bytes).expect("the command prints UTF-8")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail if the process has ended, which is what is wanted.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+#[must_use = "a failure is seen only by looking"]
+pub struct Finished {
+    /// How long it took, the start of the process included.
+    pub took: Duration,
+    /// What it printed to stdout.
+    pub stdout: String,
+    /// What it printed to stderr.
+    pub stderr: String,
+    status: ExitStatus,
+    line: String,
+}
+
+impl Finished {
+    /// Fails the test unless the command succeeded.
+    pub fn success(self) -> Self {
+        assert!(self.status.success(), "{self}");
+        self
+    }
+
+    /// Fails the test unless the command failed with this exit code.
+    pub fn failure(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{self}");
+        assert!(self.stdout.is_empty(), "a failure prints no result: {self}");
+        assert!(!self.stderr.is_empty(), "a failure says why: {self}");
+        self
+    }
+
+    /// Fails the test unless a signal ended the process.
+    pub fn killed(self) {
+        assert_eq!(self.status.signal(), Some(Signal::KILL.as_raw()), "{self}");
+    }
+
+    /// Returns the result as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON: {error}; {self}"))
+    }
+
+    /// Returns the error object, which is the last line on stderr.
+    pub fn error(&self) -> Value {
+        let last = self.stderr.lines().last().unwrap_or_default();
+        serde_json::from_str(last).unwrap_or_else(|error| panic!("no error as JSON: {error}; {self}"))
+    }
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            line,
+            status,
+            stdout,
+            stderr,
+            ..
+        } = self;
+        write!(f, "{line}\nended with {status}\nstdout:\n{stdout}\nstderr:\n{stderr}")
+    }
+}

@@ -1,0 +1,129 @@
+//! Debian's `docker-registry`, started and ended by a test.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use unlade_test_support::Artifact;
+
+use crate::real;
+
+/// How long the registry may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A registry server on a free loopback port, with its data in a temporary directory; it ends when dropped.
+#[derive(Debug)]
+pub struct RealRegistry {
+    server: Child,
+    address: SocketAddr,
+    directory: TempDir,
+}
+
+impl RealRegistry {
+    /// Starts an empty registry and waits until it answers.
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the registry");
+        // Between finding a free port and the server's taking it somebody else may take it; then there is another.
+        for _ in 0..5 {
+            let address = free_address();
+            let mut server = serve(directory.path(), address);
+            if wait_until_it_answers(&mut server, address) {
+                return Self {
+                    server,
+                    address,
+                    directory,
+                };
+            }
+            drop(server.kill());
+            drop(server.wait());
+        }
+        let log = fs::read_to_string(directory.path().join("log")).unwrap_or_default();
+        panic!("docker-registry does not start:\n{log}");
+    }
+
+    /// Returns the reference `127.0.0.1:PORT/repository:tag`.
+    pub fn reference(&self, repository: &str, tag: &str) -> String {
+        format!("{}/{repository}:{tag}", self.address)
+    }
+
+    /// Pushes an image or an index with skopeo, bytes unchanged. Returns the reference.
+    pub fn push(&self, repository: &str, tag: &str, artifact: &dyn Artifact) -> String {
+        let work = self.work();
+        let source = real::skopeo_source(work.path(), artifact);
+        self.push_from(&source, repository, tag)
+    }
+
+    /// Pushes one tag of an OCI layout with skopeo, bytes unchanged. Returns the reference.
+    pub fn push_layout(&self, layout: &Path, tag: &str, repository: &str) -> String {
+        self.push_from(&format!("oci:{}:{tag}", layout.display()), repository, tag)
+    }
+
+    fn push_from(&self, source: &str, repository: &str, tag: &str) -> String {
+        let reference = self.reference(repository, tag);
+        let mut skopeo = real::skopeo(self.directory.path());
+        skopeo.args(["copy", "--all", "--preserve-digests", "--dest-tls-verify=false", source]);
+        real::run(skopeo.arg(format!("docker://{reference}")));
+        reference
+    }
+
+    fn work(&self) -> TempDir {
+        tempfile::tempdir_in(self.directory.path()).expect("a directory for what is pushed")
+    }
+}
+
+impl Drop for RealRegistry {
+    fn drop(&mut self) {
+        drop(self.server.kill());
+        drop(self.server.wait());
+    }
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("an address")
+}
+
+fn serve(directory: &Path, address: SocketAddr) -> Child {
+    let config = directory.join("config.yml");
+    let text = format!(
+        "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
+        directory.join("data").display()
+    );
+    fs::write(&config, text).expect("a configuration for the registry");
+    let log = File::create(directory.join("log")).expect("a log for the registry");
+    let mut command = Command::new("docker-registry");
+    command.arg("serve").arg(config).stdin(Stdio::null());
+    command
+        .stdout(log.try_clone().expect("the log twice"))
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| real::cannot_run("docker-registry", &error))
+}
+
+/// Returns false if the server ends or does not answer in time.
+fn wait_until_it_answers(server: &mut Child, address: SocketAddr) -> bool {
+    let since = Instant::now();
+    while since.elapsed() < PATIENCE {
+        if server.try_wait().expect("a child can be waited for").is_some() {
+            return false;
+        }
+        if answers(address).unwrap_or(false) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+fn answers(address: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(format!("GET /v2/ HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer)?;
+    Ok(answer.ends_with(b" 200"))
+}

@@ -1,0 +1,104 @@
+//! Pulls that end before they are done: killed, and interrupted.
+
+use std::time::{Duration, Instant};
+
+use unlade_test_support::{Fault, Gate, fixtures};
+use unlade_tests::Home;
+
+use crate::support::{SOON, fat_layer, image_of, serve};
+
+const FAT: usize = 8 << 20;
+
+#[test]
+fn a_killed_pull_is_continued() {
+    let layer = fat_layer("fat", FAT);
+    let size = layer.size();
+    let (registry, reference) = serve(&image_of(&layer));
+    let gate = Gate::new();
+    registry.fault(Fault::on_blob(&layer.digest).nth(1).hold_after(size * 60 / 100, &gate));
+    let home = Home::new();
+    let pull = home.unlade(["pull", &reference]).start();
+    assert!(gate.wait_reached(SOON), "{}", pull.stderr());
+    // The registry has sent 60 %; a kill in the same moment would find some of it on the way still.
+    wait_until("the bytes are in the store", || ingested(&home) >= size * 59 / 100);
+    pull.kill().killed();
+    let left = home.leftovers();
+    assert_eq!(
+        (left.ingest.len(), left.blobs.contains(&layer.digest.hex().to_owned())),
+        (1, false)
+    );
+    assert!(
+        left.layers.is_empty() && home.images().is_empty(),
+        "nothing half done is visible: {left:?}"
+    );
+
+    registry.clear();
+    let pulled = home.pull(&reference);
+    let again = registry.blob_bytes_served(&layer.digest);
+    assert!(again < size * 45 / 100, "{again} of {size} bytes are fetched again");
+    assert!(pulled.directories[0].join("fat").is_file());
+    assert!(home.has_blob(&layer.digest));
+    home.leftovers().assert_nothing_half_done();
+    gate.open();
+}
+
+#[test]
+fn a_killed_pull_of_many_layers_is_continued() {
+    let (registry, reference) = serve(&fixtures::many());
+    let last = fixtures::many().layers.last().unwrap().clone();
+    let gate = Gate::new();
+    registry.fault(Fault::on_blob(&last).nth(1).hold_after(10, &gate));
+    let home = Home::new();
+    let pull = home.unlade(["pull", &reference]).start();
+    assert!(gate.wait_reached(SOON), "{}", pull.stderr());
+    pull.kill().killed();
+    assert!(home.images().is_empty());
+    home.pull(&reference);
+    assert_eq!(home.images(), [reference]);
+    home.leftovers().assert_nothing_half_done();
+    gate.open();
+}
+
+#[test]
+fn ctrl_c_ends_a_pull_within_a_second_and_cleanly() {
+    let layer = fat_layer("fat", FAT);
+    let size = layer.size();
+    let (registry, reference) = serve(&image_of(&layer));
+    let gate = Gate::new();
+    registry.fault(Fault::on_blob(&layer.digest).nth(1).hold_after(size / 2, &gate));
+    let home = Home::new();
+    let pull = home.unlade(["--format", "json", "pull", &reference]).start();
+    assert!(gate.wait_reached(SOON), "{}", pull.stderr());
+    wait_until("half of the bytes are in the store", || {
+        ingested(&home) >= size * 45 / 100
+    });
+    let since = Instant::now();
+    pull.interrupt();
+    let finished = pull.wait_within(SOON).failure(130);
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    assert_eq!(finished.error()["class"], "interrupted");
+    let left = home.leftovers();
+    assert!(left.staging.is_empty() && left.layers.is_empty(), "{left:?}");
+    assert_eq!(left.ingest.len(), 1, "what is there is kept for later");
+
+    registry.clear();
+    home.pull(&reference);
+    assert!(registry.blob_bytes_served(&layer.digest) < size * 60 / 100);
+    home.leftovers().assert_nothing_half_done();
+    gate.open();
+}
+
+/// Returns how many bytes of blobs are in the store so far.
+fn ingested(home: &Home) -> u64 {
+    let path = |name: &String| home.store().join("ingest").join(name);
+    let size = |name: &String| path(name).metadata().map_or(0, |metadata| metadata.len());
+    home.leftovers().ingest.iter().map(size).sum()
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !condition() {
+        assert!(since.elapsed() < SOON, "it takes too long until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,14 @@
+//! The parts together: the command as it is built, registries false and real, and other people's tools.
+//!
+//! What one crate can show alone is tested in that crate. Here it is the wiring: the exit code of a failure deep below,
+//! processes that share a store, what a kill leaves behind, and that others see the same image as we do.
+
+mod debian;
+mod exit_codes;
+mod interop;
+mod interruptions;
+mod ordinary_user;
+mod processes;
+mod pulls;
+mod real_images;
+mod support;

@@ -165,7 +165,7 @@ mod tests {
         ] {
             assert_eq!(ago(now - Duration::from_secs(seconds), now), expected);
         }
-        assert_eq!(ago(now + Duration::from_secs(60), now), "just now");
+        assert_eq!(ago(now + Duration::from_mins(1), now), "just now");
         assert_eq!(rfc3339(now).unwrap(), "2023-11-14T22:13:20Z");
     }
 

@@ -219,7 +219,7 @@ mod tests {
     };
 
     fn digest(number: u64) -> String {
-        format!("sha256:{number:0<64}")
+        format!("sha256:{number:02}{}", "0".repeat(62))
     }
 
     fn busy(layers: u64) -> Model {
@@ -249,8 +249,8 @@ mod tests {
         model.apply(&Notice::Finished { id: 2, done: true }, model.began);
         insta::assert_snapshot!(frame(&model, ROOM).join("\n"), @r#"
         000000000000 [########--------                 ]  512.0 KiB of 1.0 MiB    downloading
-        100000000000 [########--------                 ]  512.0 KiB of 1.0 MiB    extracting 25%
-        200000000000 [########--------                 ]  512.0 KiB of 1.0 MiB    downloading
+        010000000000 [########--------                 ]  512.0 KiB of 1.0 MiB    extracting 25%
+        020000000000 [########--------                 ]  512.0 KiB of 1.0 MiB    downloading
         2/60 done    [                             ]    1.5 MiB of 58.0 MiB   1.5 MiB/s, 38s left
         "#);
     }

@@ -18,11 +18,8 @@ fn fails(sandbox: &Sandbox, registry: &FakeRegistry, options: &str, code: i32, c
     assert_eq!((json.code, json.stdout.as_str()), (Some(code), ""), "{}", json.stderr);
     let object: serde_json::Value = json.stderr.parse().unwrap();
     assert_eq!(object["class"], class);
-    assert!(
-        text.stderr.contains(object["message"].as_str().unwrap()),
-        "{}",
-        text.stderr
-    );
+    // Which of several layers is the first to fail may differ from run to run.
+    assert!(!object["message"].as_str().unwrap().is_empty());
     assert_eq!(
         text.stderr.matches("\n  caused by: ").count(),
         object["causes"].as_array().unwrap().len()

@@ -10,3 +10,4 @@ mod progress;
 mod pull;
 mod sandbox;
 mod settings;
+mod terminal;

@@ -7,6 +7,7 @@ mod manifests;
 mod performance;
 mod ranges;
 mod redirects;
+mod refusals;
 mod retries;
 mod secrets;
 mod stalls;

@@ -57,6 +57,7 @@ impl Command {
     }
 
     /// Runs to the end.
+    #[must_use = "a failure is seen only by looking"]
     pub fn run(self) -> Finished {
         self.start().wait()
     }
@@ -91,11 +92,13 @@ pub struct Running {
 
 impl Running {
     /// Waits for the end.
+    #[must_use = "a failure is seen only by looking"]
     pub fn wait(self) -> Finished {
         self.wait_within(TIME_LIMIT)
     }
 
     /// Waits for the end, and fails the test if it does not come in time.
+    #[must_use = "a failure is seen only by looking"]
     pub fn wait_within(mut self, limit: Duration) -> Finished {
         let since = Instant::now();
         let status = loop {
@@ -125,6 +128,7 @@ impl Running {
     }
 
     /// Sends SIGKILL and waits until the process is gone.
+    #[must_use = "a failure is seen only by looking"]
     pub fn kill(self) -> Finished {
         self.signal(Signal::KILL);
         self.wait()
@@ -155,7 +159,6 @@ impl Drop for Running {
 
 /// A run that has ended.
 #[derive(Debug)]
-#[must_use = "a failure is seen only by looking"]
 pub struct Finished {
     /// How long it took, the start of the process included.
     pub took: Duration,
@@ -169,12 +172,17 @@ pub struct Finished {
 
 impl Finished {
     /// Fails the test unless the command succeeded.
+    #[expect(
+        clippy::return_self_not_must_use,
+        reason = "that it succeeded may be all that matters"
+    )]
     pub fn success(self) -> Self {
         assert!(self.status.success(), "{self}");
         self
     }
 
     /// Fails the test unless the command failed with this exit code.
+    #[expect(clippy::return_self_not_must_use, reason = "that it failed may be all that matters")]
     pub fn failure(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "{self}");
         assert!(self.stdout.is_empty(), "a failure prints no result: {self}");

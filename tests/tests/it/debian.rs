@@ -1,6 +1,6 @@
 //! A real image: Debian with nginx, made by mmdebstrap, through a real registry.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use unlade_tests::{Home, Pulled, RealRegistry, real};
 
@@ -19,7 +19,7 @@ fn assert_has_nginx(pulled: &Pulled) {
         let holders: Vec<&Path> = pulled
             .directories
             .iter()
-            .map(|directory| directory.as_path())
+            .map(PathBuf::as_path)
             .filter(|directory| directory.join(file).is_file())
             .collect();
         assert_eq!(

@@ -205,7 +205,9 @@ fn a_hostile_layer_is_8_and_touches_nothing() {
             "{what}: the layer is named: {said}"
         );
         assert!(home.images().is_empty() && !home.has_blob(&hostile.digest), "{what}");
-        home.leftovers().assert_nothing_half_done();
+        // The other layer may be there, whole or in part: nothing is wrong with it.
+        let left = home.leftovers();
+        assert!(left.staging.is_empty() && left.layers.len() <= 1, "{what}: {left:?}");
     }
 }
 

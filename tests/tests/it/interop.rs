@@ -24,7 +24,7 @@ fn real_tools_read_the_store_in_place() {
     assert_eq!(inspected["Layers"], serde_json::json!(layers));
 
     home.unlade(["rm", &other]).run().success();
-    assert_eq!(real::umoci_names(&home), [reference.clone()]);
+    assert_eq!(real::umoci_names(&home), std::slice::from_ref(&reference));
     assert_eq!(
         real::skopeo_inspect(&home, &reference)["Digest"],
         image.digest().to_string()
@@ -55,6 +55,6 @@ fn real_image_of_an_index_is_found_by_its_name() {
     let arm64 = home.pull_with(&reference, &["--platform", "linux/arm64"]);
     // A name is found once: what it means is this machine's platform.
     let here = if cfg!(target_arch = "aarch64") { arm64 } else { amd64 };
-    assert_eq!(real::umoci_names(&home), [reference.clone()]);
+    assert_eq!(real::umoci_names(&home), std::slice::from_ref(&reference));
     assert_eq!(real::skopeo_inspect(&home, &reference)["Digest"], here.manifest);
 }

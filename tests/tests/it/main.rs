@@ -3,6 +3,8 @@
 //! What one crate can show alone is tested in that crate. Here it is the wiring: the exit code of a failure deep below,
 //! processes that share a store, what a kill leaves behind, and that others see the same image as we do.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod debian;
 mod exit_codes;
 mod interop;

@@ -106,7 +106,7 @@ pub(crate) struct Pull {
     /// Keep the blobs, do not extract them
     #[arg(long)]
     pub(crate) no_extract: bool,
-    /// How a layer's removals are kept in its directory
+    /// How a layer's removals are kept in its directory, overlay by default
     #[arg(long, value_name = "FORM")]
     pub(crate) whiteouts: Option<Whiteouts>,
     /// How progress is shown on stderr

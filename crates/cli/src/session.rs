@@ -2,10 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 use unlade_auth::ConfigFiles;
+use unlade_extract::RawPath;
 use unlade_images::{Durability, Store, StoreOptions};
 use unlade_reference::Reference;
 use unlade_registry::Client;
@@ -95,6 +98,11 @@ pub(crate) fn write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
     write(&mut out)
         .and_then(|()| out.flush())
         .map_err(|source| Error::Output { source })
+}
+
+/// Returns a path for JSON, which has no bytes that are not text: those are written `\\xNN`, and a backslash twice.
+pub(crate) fn json_path(path: &Path) -> RawPath {
+    RawPath::new(path.as_os_str().as_bytes())
 }
 
 /// Returns an argument as text.

@@ -7,7 +7,7 @@ use unlade_reference::Reference;
 use crate::arguments;
 use crate::error::Error;
 use crate::quantity::rfc3339;
-use crate::session::{self, Session};
+use crate::session::{self, Session, json_path};
 
 /// Runs the command. Its result is JSON in either form: an array with one object for each name.
 pub(crate) fn run(session: &Session, arguments: &arguments::Inspect) -> Result<(), Error> {
@@ -93,7 +93,7 @@ fn layers(inspection: &Inspection) -> Vec<Value> {
             "MediaType": layer.media_type,
             "Size": layer.size,
             "RawSize": layer.raw_size,
-            "Directory": layer.directory,
+            "Directory": layer.directory.as_deref().map(json_path),
             "Summary": inspection.summaries.get(position),
         })
     };

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
+use unlade_extract::RawPath;
 use unlade_images::{Image, Layer, Store};
 use unlade_oci::{Digest, MediaType};
 use unlade_pull::{Budget, Options, Policy, Pulled, Puller, find_local};
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::interrupt;
 use crate::progress::Mode;
 use crate::quantity;
-use crate::session::{Report, Session, utf8};
+use crate::session::{Report, Session, json_path, utf8};
 use crate::settings::SettingsError;
 
 /// Runs the command.
@@ -139,7 +139,7 @@ struct LayerObject<'a> {
     media_type: &'a MediaType,
     size: u64,
     raw_size: u64,
-    directory: Option<&'a Path>,
+    directory: Option<RawPath>,
 }
 
 impl<'a> ImageObject<'a> {
@@ -165,7 +165,7 @@ impl<'a> LayerObject<'a> {
             media_type: &layer.media_type,
             size: layer.size,
             raw_size: layer.raw_size,
-            directory: layer.directory.as_deref(),
+            directory: layer.directory.as_deref().map(json_path),
         }
     }
 }

@@ -8,7 +8,7 @@ use unlade_images::Removal;
 use crate::arguments;
 use crate::error::Error;
 use crate::quantity::bytes;
-use crate::session::{Report, Session};
+use crate::session::{Report, Session, json_path};
 
 /// Runs the command. The first name that fails ends it; what was removed before is told all the same.
 pub(crate) fn run(session: &Session, arguments: &arguments::Remove) -> Result<(), Error> {
@@ -48,7 +48,7 @@ fn objects<S: Serializer>(removals: &[Removal], serializer: S) -> Result<S::Ok, 
             "images": removal.names.iter().map(name).collect::<Vec<_>>(),
             "blobs": removal.blobs.iter().map(|(digest, _)| digest).collect::<Vec<_>>(),
             "blob_bytes": blob_bytes(removal),
-            "directories": removal.directories,
+            "directories": removal.directories.iter().map(|path| json_path(path)).collect::<Vec<_>>(),
         })
     }))
 }

@@ -115,12 +115,22 @@ fn a_home_is_needed_only_for_what_needs_it() {
 #[test]
 fn a_path_need_not_be_text() {
     use std::os::unix::ffi::OsStrExt as _;
-    let sandbox = Sandbox::new();
+    let (sandbox, registry) = (Sandbox::new(), registry());
     let store = sandbox.path("").join(std::ffi::OsStr::from_bytes(b"st\xffore"));
-    let mut command = sandbox.command(["images"]);
-    let ran = Ran::of(command.env("UNLADE_HOME", &store));
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert!(store.join("oci-layout").is_file());
+    let reference = registry.reference("x", "1");
+    let output = |arguments: &[&str]| {
+        let output = sandbox.command(arguments).env("UNLADE_HOME", &store).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let text = output(&["pull", &reference]);
+    let line = text.split(|byte| *byte == b'\n').nth(1).unwrap();
+    let directory = std::path::Path::new(std::ffi::OsStr::from_bytes(&line[2..]));
+    assert!(directory.starts_with(&store) && directory.is_dir());
+
+    let json: serde_json::Value = serde_json::from_slice(&output(&["pull", "--format", "json", &reference])).unwrap();
+    let written: unlade_extract::RawPath = json[0]["layers"][0]["directory"].as_str().unwrap().parse().unwrap();
+    assert_eq!(written.as_bytes(), directory.as_os_str().as_bytes());
 }
 
 #[test]

@@ -8,6 +8,7 @@
     reason = "these commands talk to the person who runs them"
 )]
 
+mod bench;
 mod demo;
 mod fixtures;
 mod migrations;
@@ -40,6 +41,8 @@ enum Command {
     /// Check the rules that no compiler or lint checks: crate edges, file heads, manifests, pages
     Tidy,
     Fixtures(fixtures::Args),
+    /// Measure what a pull costs: time, memory, processors
+    Bench(bench::Args),
     /// Look after the history of the database's schema
     Migrations {
         #[command(subcommand)]
@@ -64,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         .context("the manifest has no directory above it")?;
     match cli.command {
         Command::Test(args) => return test::run(root, &args),
+        Command::Bench(args) => return bench::run(root, &args),
         Command::Demo(args) => demo::run(root, &args)?,
         Command::Tidy => tidy::run(root)?,
         Command::Fixtures(args) => fixtures::run(&args)?,

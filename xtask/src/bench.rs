@@ -1,0 +1,151 @@
+//! `cargo xtask bench`: what a pull costs, beside other programs and beside what the machine can do at best.
+//!
+//! A benchmark that compares different work misleads, so every row comes with what was done in it. What the figures mean
+//! and what they do not is written in `docs/performance.md`.
+
+mod child;
+mod disk;
+mod filler;
+mod floor;
+mod http;
+mod images;
+mod machine;
+mod memory;
+mod naive;
+mod peers;
+mod program;
+mod pull;
+mod registry;
+mod statistics;
+mod table;
+mod warm;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use disk::Filesystem;
+use images::Image;
+use machine::Machine;
+use program::Program;
+
+/// Measure what a pull costs: time, memory, processors
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to measure [default: warm and memory]
+    #[arg(value_enum)]
+    what: Vec<What>,
+    /// An image for `pull`, repeatable [default: debian, many and large]
+    #[arg(long = "image", value_name = "NAME", value_enum)]
+    images: Vec<Image>,
+    /// The filesystem for `pull`, made anew for every run; takes root
+    #[arg(long, value_enum, default_value_t = Filesystem::Ext4)]
+    fs: Filesystem,
+    /// How often `memory` and `pull` measure each thing
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Write all figures to a file as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure this program instead of building one; repeat it to compare builds
+    #[arg(long = "binary", value_name = "PATH")]
+    binaries: Vec<PathBuf>,
+    /// Fail when something is over its budget
+    #[arg(long)]
+    check: bool,
+    /// Be the naive program for one run: pull REFERENCE into DIRECTORY
+    #[arg(long, hide = true, num_args = 2, value_names = ["REFERENCE", "DIRECTORY"], exclusive = true)]
+    naive: Vec<String>,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// The pull of an image that is complete in the store: time, requests, system calls
+    Warm,
+    /// The pull of a layer of 1 GiB: peak memory
+    Memory,
+    /// Pulls from a real registry onto a new filesystem, beside other programs and beside the machine's floor
+    Pull,
+}
+
+/// All figures of one run.
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warm: Vec<warm::Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    memory: Vec<memory::Row>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pull: Option<pull::Outcome>,
+}
+
+/// Measures and prints. Returns failure if a budget is exceeded and that was to be checked.
+pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
+    if let [reference, directory] = &args.naive[..] {
+        naive::pull(reference, Path::new(directory))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let what = if args.what.is_empty() {
+        &[What::Warm, What::Memory]
+    } else {
+        &args.what[..]
+    };
+    let target = program::target_directory(root)?;
+    if what.contains(&What::Pull) && cfg!(debug_assertions) {
+        // The naive program and the floor are this program: they have to be as optimised as what they are held against.
+        return program::run_optimised(root, &target);
+    }
+    let programs = Program::all(root, &target, &args.binaries)?;
+    let work = target.join("bench");
+    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+
+    let mut report = Report {
+        machine: Machine::look()?,
+        warm: Vec::new(),
+        memory: Vec::new(),
+        pull: None,
+    };
+    println!("{}", report.machine);
+    if what.contains(&What::Warm) {
+        report.warm = warm::measure(&programs, &work)?;
+    }
+    if what.contains(&What::Memory) {
+        report.memory = memory::measure(root, &programs, &work, args.runs)?;
+    }
+    if what.contains(&What::Pull) {
+        let images = if args.images.is_empty() {
+            &[Image::Debian, Image::Many, Image::Large]
+        } else {
+            &args.images[..]
+        };
+        report.pull = Some(pull::measure(root, &programs, &work, images, args.fs, args.runs)?);
+    }
+    if let Some(path) = &args.json {
+        let mut text = serde_json::to_string_pretty(&report)?;
+        text.push('\n');
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("\nAll figures are in {}.", path.display());
+    }
+
+    let mut over = Vec::new();
+    over.extend(report.warm.iter().filter_map(warm::Row::over_budget));
+    over.extend(report.memory.iter().filter_map(memory::Row::over_budget));
+    if over.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("\nOver budget:");
+    for line in &over {
+        println!("  {line}");
+    }
+    Ok(if args.check {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}

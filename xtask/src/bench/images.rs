@@ -1,0 +1,56 @@
+//! The images that are pulled, as OCI layouts below `target/fixtures`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
+
+/// An image to pull; its tag is `latest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Image {
+    /// A real Debian with nginx, in three layers
+    Debian,
+    /// Sixty small layers
+    Many,
+    /// One layer of 1 GiB in eight files
+    Large,
+}
+
+impl Image {
+    /// Returns its name, which is also that of its layout and its repository.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Debian => "debian",
+            Self::Many => "many",
+            Self::Large => "large",
+        }
+    }
+
+    /// Says what it is.
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            Self::Debian => "Debian with nginx, 3 gzip layers",
+            Self::Many => "60 small gzip layers",
+            Self::Large => "one gzip layer of 1 GiB in 8 files",
+        }
+    }
+
+    /// Makes the layout unless it is there, and returns its directory.
+    pub(super) fn prepare(self, root: &Path) -> Result<PathBuf> {
+        let layout = root.join("target/fixtures").join(self.name());
+        if layout.join("index.json").exists() {
+            return Ok(layout);
+        }
+        let mut fixtures = Command::new(std::env::current_exe().context("this program does not know where it is")?);
+        fixtures.arg("fixtures");
+        match self {
+            Self::Debian => fixtures.arg("--debian"),
+            Self::Large => fixtures.arg("--large"),
+            Self::Many => &mut fixtures,
+        };
+        let status = fixtures.status().context("cannot run this program a second time")?;
+        ensure!(status.success(), "the image {} cannot be made", self.name());
+        Ok(layout)
+    }
+}

@@ -1,0 +1,105 @@
+//! The program that is measured: built from the sources, or given.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use cargo_metadata::MetadataCommand;
+
+/// An `unlade`.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    /// How tables call it.
+    pub(super) label: String,
+    path: PathBuf,
+}
+
+impl Program {
+    /// Returns the programs given, or the one of the sources, built as it is shipped.
+    pub(super) fn all(root: &Path, target: &Path, given: &[PathBuf]) -> Result<Vec<Self>> {
+        if given.is_empty() {
+            build(root, "unlade")?;
+            return Ok(vec![Self {
+                label: "unlade".to_owned(),
+                path: target.join("release/unlade"),
+            }]);
+        }
+        let program = |path: &PathBuf| {
+            ensure!(path.is_file(), "{} is not a program", path.display());
+            Ok(Self {
+                label: match given {
+                    [_] => "unlade".to_owned(),
+                    _ => format!("unlade ({})", path.display()),
+                },
+                path: std::path::absolute(path)?,
+            })
+        };
+        given.iter().map(program).collect()
+    }
+
+    /// Begins a command on the store `home`, with nothing of the person's own configuration.
+    pub(super) fn command(&self, home: &Path) -> Command {
+        let mut command = Command::new(&self.path);
+        isolate(&mut command, home);
+        command.env("UNLADE_HOME", home.join("store"));
+        command
+    }
+
+    /// Begins the command that is measured everywhere here.
+    pub(super) fn pull(&self, home: &Path, reference: &str) -> Command {
+        let mut command = self.command(home);
+        command.args(["pull", "--progress", "none", reference]);
+        command
+    }
+
+    /// Returns the path of the program.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Where programs are looked for: where Debian's packages put them.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Takes the environment away and gives `home` as the home directory: nobody's configuration takes part.
+pub(super) fn isolate(command: &mut Command, home: &Path) {
+    command.env_clear().env("HOME", home).env("PATH", SEARCH_PATH);
+}
+
+/// Returns the directory where cargo puts what it builds.
+pub(super) fn target_directory(root: &Path) -> Result<PathBuf> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(root.join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .context("cargo metadata cannot read the workspace")?;
+    Ok(metadata.target_directory.into())
+}
+
+/// Builds this very program with optimisations and lets it do what was asked.
+pub(super) fn run_optimised(root: &Path, target: &Path) -> Result<ExitCode> {
+    build(root, "xtask")?;
+    let mut command = Command::new(target.join("release/xtask"));
+    let status = command
+        .args(std::env::args_os().skip(1))
+        .status()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Each package alone: built together, one would get what the other wants of their dependencies.
+fn build(root: &Path, package: &str) -> Result<()> {
+    println!("$ cargo build --release --package {package}");
+    let status = Command::new("cargo")
+        .current_dir(root)
+        .args(["build", "--quiet", "--release", "--package", package])
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "{package} does not build");
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Pulls from a real registry onto a new filesystem: unlade, its peers, and the floor, all on the same bytes in one run.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::child::Usage;
+use super::disk::{Census, Disk, Filesystem};
+use super::floor::{self, Floor};
+use super::images::Image;
+use super::machine::busy_time;
+use super::peers::Peer;
+use super::program::Program;
+use super::registry::Registry;
+use super::statistics::{Spread, mebibytes};
+use super::table::table;
+
+/// All pulls of one run of the benchmark.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    registry: String,
+    filesystem: Filesystem,
+    runs: u32,
+    images: Vec<Figures>,
+}
+
+/// One image, pulled by everybody.
+#[derive(Debug, Serialize)]
+struct Figures {
+    image: String,
+    rows: Vec<Row>,
+    floor: Floor,
+}
+
+/// One program on one image.
+#[derive(Debug, Serialize)]
+struct Row {
+    program: String,
+    version: String,
+    does: &'static str,
+    leaves_out: &'static str,
+    wall_s: Spread,
+    /// Processor time of the program, or of both.
+    cpu_s: Spread,
+    /// Processor time of the whole machine while it ran: the registry's, and that of kernel threads, is in it.
+    machine_cpu_s: Spread,
+    peak_mib: Spread,
+    /// The files that it made.
+    made: Census,
+    /// Its wall time over the floor.
+    over_floor: f64,
+}
+
+/// What was seen of one peer so far.
+struct Seen {
+    peer: Peer,
+    usages: Vec<(Usage, f64)>,
+    made: Census,
+}
+
+/// Measures every image. The programs take turns, so that a slow minute of the machine is everybody's.
+pub(super) fn measure(
+    root: &Path,
+    programs: &[Program],
+    work: &Path,
+    images: &[Image],
+    filesystem: Filesystem,
+    runs: u32,
+) -> Result<Outcome> {
+    let (peers, missing) = Peer::all(programs);
+    println!("\nPull: from docker-registry on loopback onto a new {filesystem} for every run, {runs} runs, in turns");
+    println!("  The blobs are in the page cache when a run begins, and nobody waits for the disk at its end.");
+    if !missing.is_empty() {
+        println!("  Not installed, so not measured: {}", missing.join(", "));
+    }
+    let registry = Registry::start(work)?;
+    let mut outcome = Outcome {
+        registry: Registry::version(),
+        filesystem,
+        runs,
+        images: Vec::new(),
+    };
+    for &image in images {
+        let reference = registry.push(&image.prepare(root)?, image.name())?;
+        println!("\n{}: {}", image.name(), image.describe());
+        let mut seen: Vec<Seen> = peers.iter().cloned().map(Seen::nothing).collect();
+        for _ in 0..runs {
+            for seen in &mut seen {
+                seen.pull(&reference, filesystem, work)?;
+            }
+        }
+        let floor = floor::measure(&reference, &registry, filesystem, work, runs)?;
+        let rows: Vec<Row> = seen.into_iter().map(|seen| seen.into_row(&floor)).collect();
+        print(&rows);
+        println!("\n{floor}");
+        outcome.images.push(Figures {
+            image: image.describe().to_owned(),
+            rows,
+            floor,
+        });
+    }
+    println!("\nWhat each did, and what of unlade's work it did not:");
+    for peer in &peers {
+        println!("  {} ({})", peer.label(), peer.version());
+        println!("    did: {}", peer.does());
+        println!("    did not: {}", peer.leaves_out());
+    }
+    Ok(outcome)
+}
+
+impl Seen {
+    fn nothing(peer: Peer) -> Self {
+        Self {
+            peer,
+            usages: Vec::new(),
+            made: Census::default(),
+        }
+    }
+
+    fn pull(&mut self, reference: &str, filesystem: Filesystem, work: &Path) -> Result<()> {
+        let disk = Disk::make(filesystem, work)?;
+        let before = busy_time()?;
+        let usage = self
+            .peer
+            .pull(reference, disk.path())
+            .with_context(|| format!("{} cannot pull {reference}", self.peer.label()))?;
+        let machine = busy_time()?.saturating_sub(before);
+        self.usages.push((usage, machine.as_secs_f64()));
+        if self.made == Census::default() {
+            self.made = self.peer.census(disk.path())?;
+        }
+        Ok(())
+    }
+
+    fn into_row(self, floor: &Floor) -> Row {
+        let usages = || self.usages.iter().map(|(usage, _)| usage);
+        let wall_s = Spread::of(usages().map(|usage| usage.wall.as_secs_f64()));
+        Row {
+            program: self.peer.label(),
+            version: self.peer.version(),
+            does: self.peer.does(),
+            leaves_out: self.peer.leaves_out(),
+            over_floor: wall_s.median / floor.wall_s,
+            cpu_s: Spread::of(usages().map(|usage| usage.cpu.as_secs_f64())),
+            machine_cpu_s: Spread::of(self.usages.iter().map(|(_, machine)| *machine)),
+            peak_mib: Spread::of(usages().map(|usage| mebibytes(usage.peak))),
+            made: self.made,
+            wall_s,
+        }
+    }
+}
+
+fn print(rows: &[Row]) {
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                row.program.clone(),
+                format!("{:.2}", row.wall_s.median),
+                format!("{:.2}-{:.2}", row.wall_s.min, row.wall_s.max),
+                format!("{:.2}", row.over_floor),
+                format!("{:.2}", row.cpu_s.median),
+                format!("{:.2}", row.machine_cpu_s.median),
+                format!("{:.0}", row.peak_mib.max),
+                row.made.entries.to_string(),
+                format!("{:.0}", mebibytes(row.made.bytes)),
+            ]
+        })
+        .collect();
+    let head = [
+        "",
+        "wall s",
+        "range",
+        "of floor",
+        "cpu s",
+        "machine cpu s",
+        "peak MiB",
+        "entries made",
+        "MiB made",
+    ];
+    print!("{}", table(&head, &cells));
+}

@@ -7,19 +7,19 @@ use unlade_oci::{Digest, ErrorClass};
 #[non_exhaustive]
 pub enum Error {
     /// The filesystem did not do what it was asked to.
-    #[error("a file operation in the store failed")]
+    #[error(transparent)]
     Files {
         /// What was tried, on which path.
         source: unlade_sys::Error,
     },
     /// The blob files failed.
-    #[error("the blobs of the store failed")]
+    #[error(transparent)]
     Blobs {
         /// How.
         source: unlade_blobs::Error,
     },
     /// The database failed.
-    #[error("the database of the store failed")]
+    #[error(transparent)]
     Database {
         /// How.
         source: Box<unlade_metadata::Error>,

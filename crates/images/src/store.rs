@@ -73,6 +73,8 @@ impl Store {
         let root = std::path::absolute(&options.root)
             .map_err(|source| unlade_sys::Error::new("make absolute", &options.root, source))?;
         unlade_sys::create_private_dir(&root)?;
+        // Layers that live elsewhere bring locks of their own; these are for the store as a whole.
+        unlade_sys::create_private_dir(&root.join("locks"))?;
         let blobs = BlobStore::open_with(&root, options.durability)?;
         let database = Database::open(root.join("metadata.db"))?;
         let layers = match &options.layer_path {

@@ -300,11 +300,11 @@ async fn tag_and_digest_are_both_recorded_and_the_digest_decides() {
 #[tokio::test]
 async fn layers_can_go_elsewhere() {
     let (_registry, reference) = serve(&small_image());
-    let home = Home::new();
-    let elsewhere = home.directory.path().join("else/where");
+    let directory = tempfile::tempdir().unwrap();
+    let elsewhere = directory.path().join("else/where");
     let options = unlade_images::StoreOptions {
         layer_path: Some(elsewhere.clone()),
-        ..unlade_images::StoreOptions::at(home.directory.path())
+        ..unlade_images::StoreOptions::at(directory.path().join("store"))
     };
     let store = unlade_images::Store::open(&options).unwrap();
     let reference: Reference = reference.parse().unwrap();
@@ -321,7 +321,7 @@ async fn layers_can_go_elsewhere() {
                 .starts_with(fs::canonicalize(&elsewhere).unwrap())
         );
     }
-    assert!(home.layer_directories().is_empty());
+    assert!(!directory.path().join("store/layers").exists());
 }
 
 /// Says when something is extracted.

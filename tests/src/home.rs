@@ -162,6 +162,8 @@ impl Leftovers {
 pub struct Pulled {
     /// The name.
     pub reference: String,
+    /// What the name stands for: the digest of an index, or of the manifest where there is none.
+    pub digest: String,
     /// The digest of the manifest.
     pub manifest: String,
     /// Whether the registry was asked.
@@ -179,6 +181,7 @@ impl Pulled {
         let layers = image["layers"].as_array().expect("a list of layers");
         Self {
             reference: text(&image["reference"]),
+            digest: text(&image["digest"]),
             manifest: text(&image["manifest"]),
             asked_registry: image["asked_registry"]
                 .as_bool()

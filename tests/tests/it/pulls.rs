@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use unlade_test_support::{Artifact as _, FakeRegistry, fixtures};
+use unlade_test_support::{
+    Artifact, Compression, FakeRegistry, ImageBuilder, IndexBuilder, Layer, LayerBuilder, fixtures,
+};
 use unlade_tests::Home;
 
 use crate::support::serve;
@@ -27,29 +29,45 @@ fn a_complete_image_is_pulled_without_a_request() {
 
 #[test]
 fn every_form_of_an_image_gives_the_same_directories() {
+    let layers = [
+        LayerBuilder::new()
+            .dir("etc/", 0o755)
+            .file("etc/one", "1")
+            .file("etc/two", "2"),
+        LayerBuilder::new()
+            .dir("etc/", 0o750)
+            .whiteout("etc/one")
+            .file("etc/three", "3"),
+    ];
+    let image = |compression| ImageBuilder::new().layers(layers.iter().map(|layer| layer.build(compression)));
+    let in_pieces = |pieces: fn(&LayerBuilder) -> Layer| ImageBuilder::new().layers(layers.iter().map(pieces));
+    let docker = image(Compression::Gzip).docker_schema2(true).build();
+    let list = IndexBuilder::new().image(&docker).docker_list(true).build();
+    let (plain, gzip, zstd) = (Compression::None, Compression::Gzip, Compression::Zstd);
+    let forms: [(&str, Box<dyn Artifact>); 7] = [
+        ("plain", Box::new(image(plain).build())),
+        ("gzip", Box::new(image(gzip).build())),
+        ("zstd", Box::new(image(zstd).build())),
+        (
+            "members",
+            Box::new(in_pieces(|layer| layer.multi_member_gzip(3)).build()),
+        ),
+        ("frames", Box::new(in_pieces(|layer| layer.multi_frame_zstd(3)).build())),
+        ("docker", Box::new(docker)),
+        ("list", Box::new(list)),
+    ];
     let registry = FakeRegistry::start();
     let home = Home::new();
     let mut seen = Vec::new();
-    for (name, artifact) in [
-        ("gzip", fixtures::web()),
-        ("plain", fixtures::web_plain()),
-        ("zstd", fixtures::web_zstd()),
-        ("members", fixtures::web_multi_member()),
-        ("docker", fixtures::web_docker()),
-    ] {
-        registry.push(name, "latest", &artifact);
-        let pulled = home.pull(&registry.reference(name, "latest"));
-        assert_eq!(pulled.manifest, artifact.digest().to_string(), "{name}");
+    for (name, artifact) in &forms {
+        registry.push(name, "latest", artifact.as_ref());
+        let pulled = home.pull_with(&registry.reference(name, "latest"), &["--platform", "linux/amd64"]);
+        assert_eq!(pulled.digest, artifact.digest().to_string(), "{name}");
         seen.push(pulled.directories);
     }
-    registry.push("list", "latest", &fixtures::web_docker_list());
-    seen.push(
-        home.pull_with(&registry.reference("list", "latest"), &["--platform", "linux/amd64"])
-            .directories,
-    );
     assert!(seen.iter().all(|directories| *directories == seen[0]), "{seen:?}");
-    assert_eq!(home.leftovers().layers.len(), 3);
-    assert_eq!(home.images().len(), 6);
+    assert_eq!(home.leftovers().layers.len(), layers.len());
+    assert_eq!(home.images().len(), forms.len());
 }
 
 #[test]

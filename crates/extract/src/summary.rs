@@ -33,9 +33,9 @@ pub enum Note {
     NameWithParent,
     /// An absolute name lost its slash.
     NameAbsolute,
-    /// An entry replaced an earlier one of the same name.
+    /// An entry, or a directory that an entry needed, replaced an earlier one of the same name.
     Duplicate,
-    /// A non-directory replaced a directory with all that was in it, or a parent that was no directory was replaced.
+    /// A non-directory replaced a directory with all that was in it.
     TreeReplaced,
     /// An aufs bookkeeping entry (`.wh..wh.…`) was ignored.
     AufsIgnored,

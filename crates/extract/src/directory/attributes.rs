@@ -69,7 +69,7 @@ impl Attributes {
 pub(super) struct Environment {
     uid: u32,
     gid: u32,
-    umask: u32,
+    umask: Option<u32>,
 }
 
 impl Environment {
@@ -92,7 +92,13 @@ impl Environment {
 
     /// Says whether what was made with `created` needs its mode set to be `wanted`.
     fn needs_mode(self, created: u32, wanted: u32) -> bool {
-        created & !self.umask != wanted
+        // An umask that is not known may take anything away.
+        created & !self.umask.unwrap_or(0o777) != wanted
+    }
+
+    /// Says whether the umask takes from the owner what extraction itself needs.
+    fn umask_hits_owner(self) -> bool {
+        self.umask.is_some_and(|umask| umask & 0o700 != 0)
     }
 }
 
@@ -106,24 +112,36 @@ pub(super) fn creation_mode(mode: u32, privilege: Privilege) -> u32 {
     }
 }
 
-/// Reads the umask without changing it, which would change it for other threads. If it cannot be read, it counts as one that
-/// takes everything away, so that every mode is set.
-fn umask() -> u32 {
-    let status = rustix::fs::open(
-        "/proc/thread-self/status",
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map(File::from)
-    .and_then(|file| std::io::read_to_string(file).map_err(|_| Errno::IO))
-    .unwrap_or_default();
-    let value = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    value
-        .and_then(|value| u32::from_str_radix(value.trim(), 8).ok())
-        .unwrap_or(0o777)
+/// Reads the umask without changing it, which would change it for other threads.
+fn umask() -> Option<u32> {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let status = File::from(rustix::fs::open("/proc/thread-self/status", flags, Mode::empty()).ok()?);
+    let status = std::io::read_to_string(status).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(value.trim(), 8).ok()
 }
 
 impl DirectoryWriter<'_> {
+    /// Makes the directory `name` so that its owner, for the time being, may do everything in it and nobody else anything.
+    pub(super) fn make_directory(&self, dir: &Dir, name: &OsStr) -> unlade_sys::Result<()> {
+        dir.make_dir(name, 0o700)?;
+        if self.environment.umask_hits_owner() {
+            dir.set_mode(name, 0o700)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes the file `name` with `mode`, of which the umask takes nothing from the owner.
+    pub(super) fn make_file(&self, dir: &Dir, name: &OsStr, mode: u32) -> unlade_sys::Result<File> {
+        let file = dir.create_file(name, mode)?;
+        if self.environment.umask_hits_owner() {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
+                .map_err(|errno| unlade_sys::Error::new("set the mode of", dir.path().join(name), errno))?;
+        }
+        Ok(file)
+    }
+
     /// Sets the attributes of a regular file by its descriptor. `device` is what it stands for, if for a device.
     pub(super) fn finish_file(
         &mut self,

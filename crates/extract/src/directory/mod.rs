@@ -89,7 +89,7 @@ impl<'a> DirectoryWriter<'a> {
         }
         let (parent, name) = self.place(entry.path)?;
         let physical = parent.child(name);
-        match parent.dir.make_dir(name, 0o700) {
+        match self.make_directory(&parent.dir, name) {
             Ok(()) => {}
             Err(error) if is(&error, Errno::EXIST) => {
                 let found = parent.dir.stat(name).map_err(failed(entry.path))?;
@@ -99,7 +99,7 @@ impl<'a> DirectoryWriter<'a> {
                     }
                 } else {
                     self.clear_way(&parent, name, entry.path)?;
-                    parent.dir.make_dir(name, 0o700).map_err(failed(entry.path))?;
+                    self.make_directory(&parent.dir, name).map_err(failed(entry.path))?;
                 }
             }
             Err(error) => return Err(failed(entry.path)(error)),
@@ -111,7 +111,9 @@ impl<'a> DirectoryWriter<'a> {
     fn file(&mut self, entry: &Entry<'_>, size: u64, content: &mut dyn Content) -> Result<(), Error> {
         let (parent, name) = self.place(entry.path)?;
         let created_mode = creation_mode(entry.mode, self.options.privilege);
-        let file = self.create(&parent, name, entry.path, |dir| dir.create_file(name, created_mode))?;
+        let file = self.create(&parent, name, entry.path, |writer, dir| {
+            writer.make_file(dir, name, created_mode)
+        })?;
         write_content(&file, size, content, |source| Error::Write {
             path: RawPath::from(entry.path),
             source: unlade_sys::Error::new("write", parent.dir.path().join(name), source),
@@ -122,7 +124,7 @@ impl<'a> DirectoryWriter<'a> {
     fn symlink(&mut self, entry: &Entry<'_>, target: &[u8]) -> Result<(), Error> {
         let (parent, name) = self.place(entry.path)?;
         let target = OsStr::from_bytes(target);
-        self.create(&parent, name, entry.path, |dir| dir.make_symlink(name, target))?;
+        self.create(&parent, name, entry.path, |_, dir| dir.make_symlink(name, target))?;
         self.finish_name(&parent, name, entry, None)
     }
 
@@ -156,7 +158,7 @@ impl<'a> DirectoryWriter<'a> {
         if from.strip_prefix(&to[..]).is_some_and(|rest| rest.starts_with(b"/")) {
             return Err(refused("which it would remove"));
         }
-        let link = |dir: &Dir| dir.make_hard_link(name, &source.dir, target_name);
+        let link = |_: &Self, dir: &Dir| dir.make_hard_link(name, &source.dir, target_name);
         self.create(&parent, name, entry.path, link).or_else(|error| {
             // Making the parent may have replaced the target, if that was on the way.
             match source.dir.stat(target_name).map_err(failed(entry.path))? {
@@ -222,12 +224,12 @@ impl<'a> DirectoryWriter<'a> {
         parent: &Parent,
         name: &OsStr,
         path: &[u8],
-        make: impl Fn(&Dir) -> unlade_sys::Result<T>,
+        make: impl Fn(&Self, &Dir) -> unlade_sys::Result<T>,
     ) -> Result<T, Error> {
-        match make(&parent.dir) {
+        match make(self, &parent.dir) {
             Err(error) if is(&error, Errno::EXIST) => {
                 self.clear_way(parent, name, path)?;
-                make(&parent.dir).map_err(failed(path))
+                make(self, &parent.dir).map_err(failed(path))
             }
             other => other.map_err(failed(path)),
         }

@@ -26,7 +26,9 @@ impl DirectoryWriter<'_> {
         }
         let created_mode = entry.mode & 0o777;
         let (parent, name) = self.place(entry.path)?;
-        match self.create(&parent, name, entry.path, |dir| dir.make_node(name, kind, created_mode)) {
+        match self.create(&parent, name, entry.path, |_, dir| {
+            dir.make_node(name, kind, created_mode)
+        }) {
             // Root of a user namespace may make no devices.
             Err(Error::Write { source, .. }) if kind != NodeKind::Fifo && is(&source, Errno::PERM) => {
                 self.device_as_file(entry)
@@ -40,7 +42,9 @@ impl DirectoryWriter<'_> {
     fn device_as_file(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
         let (parent, name) = self.place(entry.path)?;
         let created_mode = creation_mode(entry.mode, self.options.privilege);
-        let file = self.create(&parent, name, entry.path, |dir| dir.create_file(name, created_mode))?;
+        let file = self.create(&parent, name, entry.path, |writer, dir| {
+            writer.make_file(dir, name, created_mode)
+        })?;
         self.summary.note(Note::DeviceAsFile, entry.path);
         self.finish_file(
             &file,

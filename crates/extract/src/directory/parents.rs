@@ -200,7 +200,7 @@ impl DirectoryWriter<'_> {
     }
 
     fn make_implied(&mut self, parent: &Parent, name: &OsStr, path: &[u8]) -> Result<(), Error> {
-        parent.dir.make_dir(name, 0o700).map_err(failed(path))?;
+        self.make_directory(&parent.dir, name).map_err(failed(path))?;
         self.directories.imply(&parent.child(name));
         self.check_deferred(path)
     }

@@ -110,7 +110,6 @@ pub(super) fn meaning(raw_name: &[u8], path: &mut Vec<u8>) -> Result<Meaning, St
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

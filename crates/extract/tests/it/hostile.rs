@@ -606,3 +606,44 @@ fn the_message_says_where() {
         "the entry dir/link is refused: it is a hard link to dir, which is a directory"
     );
 }
+
+/// Moves directories about in the target while a layer is extracted into it through links.
+#[test]
+fn renames_by_another_process_let_nothing_out() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let mut layer = layer()
+        .dir("a/b/c", 0o755)
+        .dir("x", 0o755)
+        .symlink("up", "../../..")
+        .symlink("a/b/up", "../../../..");
+    for number in 0..300 {
+        for parent in [
+            "a/b/c",
+            "a/b/up/canary",
+            "up/canary",
+            "x/../up/etc",
+            "a/b/c/d/../../up/etc",
+        ] {
+            layer = layer.file(format!("{parent}/f{number}"), "x");
+        }
+    }
+    let sandbox = Sandbox::new();
+    let (target, done) = (sandbox.target(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // Whether any of these works depends on what is there at the moment.
+                let _ = std::fs::rename(target.join("a/b/c"), target.join("x/c")).is_ok();
+                let _ = std::fs::rename(target.join("a/b"), target.join("b")).is_ok();
+                let _ = std::fs::rename(target.join("b"), target.join("a/b")).is_ok();
+                let _ = std::fs::rename(target.join("x/c"), target.join("a/b/c")).is_ok();
+            }
+        });
+        for _ in 0..10 {
+            // An error is as good as a tree; `extract` looks at the canary.
+            let _ = sandbox.extract(&layer).is_ok();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

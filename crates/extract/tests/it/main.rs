@@ -7,6 +7,7 @@ mod attributes;
 mod dialects;
 mod hostile;
 mod links;
+mod overlay;
 mod replacing;
 mod sandbox;
 mod streams;

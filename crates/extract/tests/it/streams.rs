@@ -283,6 +283,15 @@ fn a_failing_sink_ends_everything() {
     ));
 }
 
+/// An input that panics.
+struct Panicking;
+
+impl Read for Panicking {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        panic!("the input panicked")
+    }
+}
+
 #[test]
 fn a_panic_is_a_panic() {
     let layer = builder().build(Compression::Gzip);
@@ -290,12 +299,6 @@ fn a_panic_is_a_panic() {
     let message = *outcome.unwrap_err().downcast::<&str>().unwrap();
     assert!(message.contains("the sink panicked"), "{message}");
 
-    struct Panicking;
-    impl Read for Panicking {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            panic!("the input panicked")
-        }
-    }
     let sha = Algorithm::Sha256;
     let outcome = std::panic::catch_unwind(|| digest_layer(Panicking, sha, sha, &Limits::default(), &Progress::new()));
     assert_eq!(*outcome.unwrap_err().downcast::<&str>().unwrap(), "the input panicked");

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use cargo_metadata::MetadataCommand;
 
 use super::machine::{OtherUser, has_program};
@@ -86,6 +86,16 @@ impl Runner {
 
     /// Builds every test and returns their names, each once, in order.
     pub(crate) fn list(&self) -> Result<Vec<String>> {
+        if self.kind == Kind::Libtest {
+            // Tests run the command and the examples. Without a choice of targets `cargo test` would build them, but then
+            // it would also run the documentation's tests.
+            let mut build = self.cargo();
+            build.args(["build", "--workspace", "--bins", "--examples"]);
+            ensure!(
+                build.status().context("cannot run cargo")?.success(),
+                "the programs that tests run do not build"
+            );
+        }
         let mut command = self.cargo();
         match self.kind {
             Kind::Nextest => command.args(["nextest", "list", "--workspace", "--message-format", "json"]),
@@ -187,8 +197,8 @@ impl Runner {
     }
 }
 
-/// What `cargo test` builds and runs to cover what nextest does. Examples are built since tests run them.
-const LIBTEST_TARGETS: [&str; 6] = ["test", "--workspace", "--lib", "--bins", "--tests", "--examples"];
+/// What `cargo test` runs to cover what nextest does.
+const LIBTEST_TARGETS: [&str; 5] = ["test", "--workspace", "--lib", "--bins", "--tests"];
 
 impl Selection {
     /// The selection in nextest's filter language.

@@ -55,12 +55,14 @@ impl Database {
             let mut rows = statement.query([boot_id])?;
             let mut unsynced = Unsynced::default();
             while let Some(row) = rows.next()? {
+                unsynced.latest = unsynced.latest.max(row.get("created_at")?);
                 unsynced.blobs.push(from_row(row)?);
             }
             let mut statement = transaction
                 .prepare_cached("SELECT * FROM layer_directories WHERE synced = 0 AND boot_id = ?1 ORDER BY id")?;
             let mut rows = statement.query([boot_id])?;
             while let Some(row) = rows.next()? {
+                unsynced.latest = unsynced.latest.max(row.get("created_at")?);
                 unsynced
                     .directories
                     .push((row.get("id")?, layers::directory_from_row(self, row)?));
@@ -69,18 +71,38 @@ impl Database {
         })
     }
 
-    /// Marks as flushed what [`Database::unsynced`] gave, except what was written again since, under another boot.
+    /// Marks as flushed what [`Database::unsynced`] gave, except what was written again since.
     pub fn mark_synced(&self, synced: &Unsynced) -> Result<()> {
         self.write("mark as flushed", |transaction| {
-            let mut statement =
-                transaction.prepare_cached("UPDATE blobs SET synced = 1 WHERE digest = ?1 AND boot_id = ?2")?;
+            let mut statement = transaction.prepare_cached(
+                "UPDATE blobs SET synced = 1 WHERE digest = ?1 AND boot_id = ?2 AND created_at <= ?3",
+            )?;
             for blob in &synced.blobs {
-                statement.execute((blob.digest.to_string(), &blob.durability.boot_id))?;
+                statement.execute((blob.digest.to_string(), &blob.durability.boot_id, synced.latest))?;
+            }
+            let mut statement = transaction.prepare_cached(
+                "UPDATE layer_directories SET synced = 1 WHERE id = ?1 AND boot_id = ?2 AND created_at <= ?3",
+            )?;
+            for (id, directory) in &synced.directories {
+                statement.execute((id, &directory.durability.boot_id, synced.latest))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes that files which were written under an earlier boot, and not flushed, were verified under the boot
+    /// `boot_id`. They may be used from here on; flushed they are not yet.
+    pub fn mark_verified(&self, blobs: &[Digest], directories: &[i64], boot_id: &str) -> Result<()> {
+        self.write("mark as verified", |transaction| {
+            let mut statement =
+                transaction.prepare_cached("UPDATE blobs SET boot_id = ?2 WHERE digest = ?1 AND synced = 0")?;
+            for digest in blobs {
+                statement.execute((digest.to_string(), boot_id))?;
             }
             let mut statement =
-                transaction.prepare_cached("UPDATE layer_directories SET synced = 1 WHERE id = ?1 AND boot_id = ?2")?;
-            for (id, directory) in &synced.directories {
-                statement.execute((id, &directory.durability.boot_id))?;
+                transaction.prepare_cached("UPDATE layer_directories SET boot_id = ?2 WHERE id = ?1 AND synced = 0")?;
+            for id in directories {
+                statement.execute((id, boot_id))?;
             }
             Ok(())
         })

@@ -5,7 +5,7 @@ use unlade_oci::{Digest, Platform};
 
 use crate::error::{Error, Failure, Result};
 use crate::records::{
-    Committed, ImageCommit, ImageKey, ImageLayer, ImageName, ImageSummary, IndexRecord, Inspection,
+    Committed, Durability, ImageCommit, ImageKey, ImageLayer, ImageName, ImageSummary, IndexRecord, Inspection,
     LayerDirectoryRecord, LayerPlace, LayerRecord, ManifestRecord, NameRecord, StoredDirectory, StoredImage,
     StoredLayer, Target,
 };
@@ -108,13 +108,16 @@ impl Database {
         })
     }
 
-    /// Notes that an image was used now.
+    /// Notes that images, given by row, were used now.
     ///
     /// Writes, so not before the answer is given. An image that is gone meanwhile is not an error.
-    pub fn touch(&self, image: i64) -> Result<()> {
-        self.write("note the use of an image", |transaction| {
+    pub fn touch(&self, images: &[i64]) -> Result<()> {
+        self.write("note the use of images", |transaction| {
             let mut statement = transaction.prepare_cached("UPDATE images SET last_used_at = ?2 WHERE id = ?1")?;
-            statement.execute((image, columns::now()))?;
+            let now = columns::now();
+            for image in images {
+                statement.execute((image, now))?;
+            }
             Ok(())
         })
     }
@@ -270,8 +273,9 @@ fn stored_layers(
     place: Option<(&LayerPlace, &[u8])>,
 ) -> Result<Vec<StoredLayer>, Failure> {
     let mut statement = transaction.prepare_cached(
-        "SELECT ml.*, l.raw_size, l.is_empty, d.id AS directory, d.name, d.entries, d.synced, d.boot_id
-         FROM manifest_layers ml JOIN layers l USING (diff_id)
+        "SELECT ml.*, l.raw_size, l.is_empty, d.id AS directory, d.name, d.entries, d.synced, d.boot_id,
+             b.synced AS blob_synced, b.boot_id AS blob_boot_id
+         FROM manifest_layers ml JOIN layers l USING (diff_id) LEFT JOIN blobs b ON b.digest = ml.blob_digest
              LEFT JOIN layer_directories d ON d.diff_id = ml.diff_id AND d.chain_id = coalesce(ml.chain_id, '')
                  AND d.root_path = :root AND d.form = :form
          WHERE ml.manifest_digest = :manifest ORDER BY ml.position",
@@ -298,10 +302,19 @@ fn stored_layers(
             layer: image_layer(row)?,
             raw_size: columns::count(row, "raw_size")?,
             is_empty: row.get("is_empty")?,
+            blob_file: blob_file(row)?,
             directory,
         });
     }
     Ok(layers)
+}
+
+fn blob_file(row: &Row<'_>) -> Result<Option<Durability>, Failure> {
+    let synced: Option<bool> = row.get("blob_synced")?;
+    let boot_id: Option<String> = row.get("blob_boot_id")?;
+    Ok(synced
+        .zip(boot_id)
+        .map(|(synced, boot_id)| Durability { synced, boot_id }))
 }
 
 fn names_of(transaction: &Transaction<'_>, manifest: &Digest) -> Result<Vec<ImageName>, Failure> {

@@ -12,7 +12,8 @@
 //! | [`schema`] | scratch databases, by which the history is checked |
 //! | `records` | the values that go in and out |
 //! | `blobs`, `layers`, `documents`, `config`, `images` | the rows of each kind |
-//! | `remove` | what nothing needs any more |
+//! | `remove`, `collect` | what nothing needs any more: after a removal, and in all |
+//! | `contents` | what each image consists of |
 //! | `leases` | what is in use, and by whom |
 //!
 //! # The order of things
@@ -26,9 +27,11 @@
 //! Documents are keyed by digest, layers by diff ID, layer directories by diff ID, chain ID, root and form.
 
 mod blobs;
+mod collect;
 mod columns;
 mod config;
 mod connection;
+mod contents;
 mod documents;
 mod error;
 mod images;
@@ -39,8 +42,10 @@ mod records;
 mod remove;
 pub mod schema;
 
+pub use collect::{Collect, Collected, Collection};
 pub use config::{ConfigRecord, RunRecord};
 pub use connection::{Database, PATIENCE};
+pub use contents::ImageContent;
 pub use error::{Error, Result};
 pub use leases::{Holder, Lease, LeaseRecord, LeaseTarget};
 pub use migrations::{Migration, latest_version, migrations};

@@ -341,6 +341,8 @@ pub struct StoredLayer {
     pub raw_size: u64,
     /// Whether it changes nothing.
     pub is_empty: bool,
+    /// Whether its blob has reached the disk; none if the store does not keep the blob.
+    pub blob_file: Option<Durability>,
     /// Its directory at the place that was looked at.
     pub directory: Option<StoredDirectory>,
 }
@@ -465,6 +467,8 @@ pub struct Unsynced {
     pub blobs: Vec<BlobRecord>,
     /// Layer directories, with their rows.
     pub directories: Vec<(i64, LayerDirectoryRecord)>,
+    /// When the latest of them was written, in milliseconds since 1970: what is written again later is not among them.
+    pub(crate) latest: i64,
 }
 
 impl Unsynced {

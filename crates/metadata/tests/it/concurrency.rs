@@ -33,7 +33,7 @@ fn work(path: &Path, who: u32, rounds: u32) {
             .unwrap()
             .unwrap();
         assert_eq!((found.id, found.layers.len()), (committed.id, 2));
-        database.touch(found.id).unwrap();
+        database.touch(&[found.id]).unwrap();
     }
 }
 

@@ -405,9 +405,9 @@ fn touched() {
     };
     let before = used();
     std::thread::sleep(std::time::Duration::from_millis(3));
-    store.database.touch(id).unwrap();
+    store.database.touch(&[id]).unwrap();
     assert!(used() > before);
-    store.database.touch(id + 1).unwrap();
+    store.database.touch(&[id + 1]).unwrap();
 }
 
 #[test]

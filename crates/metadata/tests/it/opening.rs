@@ -265,7 +265,7 @@ fn child_that_reads() {
                 });
             }
         });
-        let error = database.touch(1).unwrap_err();
+        let error = database.touch(&[1]).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Storage, "{error:?}");
     }
 }

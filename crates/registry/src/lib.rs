@@ -5,6 +5,7 @@
 //! here, so that what comes out is either the bytes that were asked for or one [`Error`] that says what happened.
 //!
 //! # Map
+//! - `config`: where registries are served, by default and by the files that people keep that in.
 //! - `endpoint`: where a registry's API lives. The one place that decides scheme and host.
 //! - `transport`: connections, TLS, timeouts, and which addresses may be connected to. One request in, one response out.
 //! - `redirect`: follows redirects on top of it, since what may be sent along is ours to decide.
@@ -25,6 +26,7 @@ mod blob;
 mod body;
 mod challenge;
 mod client;
+mod config;
 mod credentials;
 mod endpoint;
 mod error;
@@ -47,6 +49,10 @@ mod warning;
 
 pub use blob::{BlobStream, Chunk};
 pub use client::{Client, ClientBuilder};
+pub use config::{
+    Capabilities, CertsDirs, ClientCertificate, ConfigError, EndpointSettings, EndpointSource, FirstOf, Origin,
+    RegistriesConf, TlsSettings,
+};
 pub use error::Error;
 pub use exchange::{CredentialsNote, Exchange};
 pub use manifest::{ManifestHead, RawManifest, Selector};

@@ -3,7 +3,7 @@
 //! Cargo tells a test where a binary is only within the package that has it (`CARGO_BIN_EXE_…`). A path that is guessed
 //! may hold yesterday's binary, and then the tests pass or fail for reasons of yesterday. So: the command lies beside this
 //! test, in the same profile of the same target directory, and Cargo has written next to it which files it was made from.
-//! If one of them is newer, or the command is not there, Cargo builds it. Where that cannot be (another user, who may not
+//! If one of them is newer or from another checkout, or the command is not there, Cargo builds it. Where that cannot be (another user, who may not
 //! write there) the test fails.
 
 use std::ffi::OsStr;
@@ -13,13 +13,16 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
+/// This package's directory, which lies in the root of the workspace.
+const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
+
 /// Returns the path of the current `unlade`, built with the profile of this test. Looks once a process.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let profile = profile_directory();
         let path = profile.join("unlade");
-        if let Err(reason) = check(&profile) {
+        if let Err(reason) = check(&profile, &main_of_command()) {
             build(&profile, &reason);
             assert!(path.is_file(), "cargo built no {}", path.display());
         }
@@ -39,15 +42,26 @@ fn profile_directory() -> PathBuf {
         .to_owned()
 }
 
-/// Says why the command cannot be used as it is.
-fn check(profile: &Path) -> Result<(), String> {
+/// Returns where this workspace has the first of the command's own files.
+fn main_of_command() -> PathBuf {
+    let root = Path::new(PACKAGE).parent().expect("a workspace around this package");
+    root.join("crates/cli/src/main.rs")
+}
+
+/// Says why the command cannot be used as it is. `main` must be among the files that it was made from: several checkouts
+/// may share a target directory.
+fn check(profile: &Path, main: &Path) -> Result<(), String> {
     let path = profile.join("unlade");
     let Ok(built) = modified(&path) else {
         return Err(format!("{} is not there", path.display()));
     };
     let list = profile.join("unlade.d");
     let text = fs::read_to_string(&list).map_err(|error| format!("cannot read {}: {error}", list.display()))?;
-    for source in sources(&text) {
+    let sources = sources(&text);
+    if !sources.iter().any(|source| source == main) {
+        return Err(format!("{} was not made from {}", path.display(), main.display()));
+    }
+    for source in sources {
         match modified(&source) {
             Ok(changed) if changed <= built => {}
             Ok(_) => return Err(format!("{} is older than {}", path.display(), source.display())),
@@ -100,7 +114,7 @@ fn build(profile: &Path, reason: &str) {
     let target = profile.parent().expect("a profile lies in a target directory");
     let mut cargo = Command::new(env!("CARGO"));
     cargo
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .current_dir(PACKAGE)
         .args([
             "build",
             "--quiet",
@@ -140,11 +154,15 @@ mod tests {
     fn a_command_that_is_missing_old_or_of_unknown_origin_is_not_used() {
         let profile = tempfile::tempdir().unwrap();
         let path = |name: &str| profile.path().join(name);
-        assert!(check(profile.path()).unwrap_err().ends_with("unlade is not there"));
+        let check = || check(profile.path(), &path("source.rs"));
+        assert!(check().unwrap_err().ends_with("unlade is not there"));
 
         fs::write(path("source.rs"), "").unwrap();
         fs::write(path("unlade"), "").unwrap();
-        assert!(check(profile.path()).unwrap_err().starts_with("cannot read"));
+        assert!(check().unwrap_err().starts_with("cannot read"));
+
+        fs::write(path("unlade.d"), "unlade: /elsewhere/source.rs\n").unwrap();
+        assert!(check().unwrap_err().contains("was not made from"));
 
         let list = format!("unlade: {}\n", path("source.rs").display());
         fs::write(path("unlade.d"), list).unwrap();
@@ -155,10 +173,10 @@ mod tests {
         };
         at("source.rs", 100);
         at("unlade", 200);
-        assert_eq!(check(profile.path()), Ok(()));
+        assert_eq!(check(), Ok(()));
         at("source.rs", 201);
-        assert!(check(profile.path()).unwrap_err().contains("is older than"));
+        assert!(check().unwrap_err().contains("is older than"));
         fs::remove_file(path("source.rs")).unwrap();
-        assert!(check(profile.path()).unwrap_err().ends_with("which is gone"));
+        assert!(check().unwrap_err().ends_with("which is gone"));
     }
 }

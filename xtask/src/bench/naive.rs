@@ -1,7 +1,7 @@
 //! The simple way to pull an image, to be measured against: download all, verify, then extract layers in parallel.
 //!
-//! What it leaves out: diff IDs, owners, devices and FIFOs, extended attributes, the meaning of whiteouts (they become files
-//! named `.wh.…`), limits, resuming, retries, TLS, authentication, more than one platform, a record of what it has done.
+//! What it leaves out: diff IDs, owners, devices and FIFOs (they become empty files), extended attributes, the meaning of
+//! whiteouts (they become files named `.wh.…`), limits, resuming, retries, TLS, authentication, more than one platform, a record of what it has done.
 //! It checks the digest of each blob as it was downloaded, and it relies on the `tar` crate to stay inside the directory.
 //! It inflates with the same library as unlade, so that the difference is one of method.
 

@@ -96,8 +96,8 @@ impl Peer {
             Self::SkopeoUmoci => "separate layers; a record of images; resuming",
             Self::Podman | Self::Buildah => "the blobs",
             Self::Naive => {
-                "diff IDs, owners, devices and FIFOs, attributes, whiteouts (left as files named .wh.…), limits, resuming, \
-                 a record of images"
+                "diff IDs, owners, devices and FIFOs (empty files), attributes, whiteouts (files named .wh.…), limits, \
+                 resuming, a record of images"
             }
         }
     }

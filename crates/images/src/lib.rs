@@ -37,6 +37,7 @@ mod layers;
 mod listing;
 mod lookup;
 mod remove;
+mod stack;
 mod store;
 
 pub use claim::{Claim, LayerWork, Source, Stager};
@@ -47,6 +48,7 @@ pub use layers::StagedLayer;
 pub use listing::{ImageSummary, Inspection};
 pub use lookup::Lookup;
 pub use remove::Removal;
+pub use stack::DependentLayer;
 pub use store::{LayerState, Store, StoreOptions};
 pub use unlade_metadata::Lease;
 pub use unlade_sys::Durability;

@@ -8,8 +8,9 @@ use unlade_oci::{Digest, Platform};
 use unlade_reference::Reference;
 use unlade_registry::Client;
 
+use crate::Warning;
 use crate::budget::Budget;
-use crate::error::{Cause, Error};
+use crate::error::Error;
 use crate::layer::Context;
 use crate::observer::{Observer, Silent, Watch};
 use crate::plan::plan;
@@ -180,7 +181,11 @@ impl Puller {
         all_or_first_error(layers).await?;
 
         let (store, options) = (self.store.clone(), options.clone());
-        spawner.run(move || commit(&store, &resolutions, &options)).await
+        let (pulled, dependent) = spawner.run(move || commit(&store, &resolutions, &options)).await?;
+        for warning in dependent {
+            self.watch.warn(&warning);
+        }
+        Ok(pulled)
     }
 
     /// Finds out what `reference` stands for, for `platform` or this machine, without pulling. Documents that the store has
@@ -280,8 +285,11 @@ async fn all_or_first_error(mut layers: JoinSet<Result<(), Error>>) -> Result<()
     first
 }
 
-fn commit(store: &Store, resolutions: &[Resolution], options: &Options) -> Result<Vec<Pulled>, Error> {
-    let commit = |resolution: &Resolution| {
+/// Records the images. Also says which layers cannot just be stacked.
+fn commit(store: &Store, resolutions: &[Resolution], options: &Options) -> Result<(Vec<Pulled>, Vec<Warning>), Error> {
+    let mut pulled = Vec::with_capacity(resolutions.len());
+    let mut warnings = Vec::new();
+    for resolution in resolutions {
         let commit = ImageCommit {
             reference: &resolution.reference,
             platform: &resolution.wanted,
@@ -289,13 +297,17 @@ fn commit(store: &Store, resolutions: &[Resolution], options: &Options) -> Resul
             manifest: &resolution.manifest,
             config: &resolution.config,
         };
-        let image = store.commit(&commit, options.extract).map_err(|error| Error::Store {
-            source: Box::new(Cause::from(error)),
-        })?;
-        Ok(Pulled {
+        let image = store.commit(&commit, options.extract).map_err(Error::store)?;
+        for layer in store.dependent_layers(&image).map_err(Error::store)? {
+            warnings.push(Warning::DependsOnLower {
+                reference: Box::new(image.reference.clone()),
+                layer: Box::new(layer),
+            });
+        }
+        pulled.push(Pulled {
             image,
             asked_registry: options.policy != Policy::Never,
-        })
-    };
-    resolutions.iter().map(commit).collect()
+        });
+    }
+    Ok((pulled, warnings))
 }

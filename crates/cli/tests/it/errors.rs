@@ -151,8 +151,7 @@ fn a_store_that_cannot_be() {
     let (sandbox, registry) = (Sandbox::new(), registry());
     fs::write(sandbox.path("file"), "").unwrap();
     insta::assert_snapshot!(fails(&sandbox, &registry, "--home file/store", 9, "storage"), @r#"
-    error: a file operation in the store failed
-      caused by: cannot create the directory HOME/file/store
+    error: cannot create the directory HOME/file/store
       caused by: Not a directory (os error 20)
     hint: choose a store that you can write to with --home DIR or the variable UNLADE_HOME
     "#);

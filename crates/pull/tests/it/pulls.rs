@@ -324,6 +324,43 @@ async fn layers_can_go_elsewhere() {
     assert!(!directory.path().join("store/layers").exists());
 }
 
+#[tokio::test]
+async fn layers_that_cannot_just_be_stacked_are_warned_of() {
+    let base = LayerBuilder::new()
+        .dir("usr", 0o755)
+        .dir("usr/lib", 0o755)
+        .file("usr/lib/a", "a")
+        .symlink("lib", "usr/lib")
+        .dir("secret", 0o700)
+        .dir("plain", 0o755);
+    let build = |top: LayerBuilder| {
+        let layers = [&base, &top].map(|layer| layer.build(Compression::Gzip));
+        ImageBuilder::new().layers(layers).build()
+    };
+    let cases = [
+        (LayerBuilder::new().file("lib/b", "b"), Some("hides lib,")),
+        (LayerBuilder::new().file("secret/b", "b"), Some("hides secret,")),
+        (
+            LayerBuilder::new().hardlink("hard", "usr/lib/a"),
+            Some("hard link hard "),
+        ),
+        (LayerBuilder::new().file("plain/b", "b").file("new/b", "b"), None),
+    ];
+    for (top, expected) in cases {
+        let (_registry, reference) = serve(&build(top));
+        let home = Home::new();
+        home.pull(&reference).await.unwrap();
+        let warnings = home.recorder.seen().warnings;
+        match expected {
+            Some(part) => assert!(
+                warnings.len() == 1 && warnings[0].contains(part),
+                "{part}: {warnings:?}"
+            ),
+            None => assert!(warnings.is_empty(), "{warnings:?}"),
+        }
+    }
+}
+
 /// Says when something is extracted.
 struct Extracting(std::sync::Mutex<Vec<unlade_pull::Task>>);
 

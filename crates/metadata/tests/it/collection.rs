@@ -102,7 +102,7 @@ fn what_is_leased_stays() {
         LeaseTarget::Blob(layer_blob("a")),
         LeaseTarget::Blob(Digest::sha256("to come")),
     ];
-    let lease = store.database.lease(&targets, Duration::from_secs(60)).unwrap();
+    let lease = store.database.lease(&targets, Duration::from_mins(1)).unwrap();
     let collected = store.database.collect(&Collection::default(), Collect::Apply).unwrap();
     assert_eq!(collected.removed.diff_ids, [diff_id("b")]);
     assert_eq!(collected.removed.blobs, [layer_blob("b")]);

@@ -211,7 +211,7 @@ mod tests {
     use unlade_test_support::{Compression, LayerBuilder};
 
     #[test]
-    fn a_tree_is_made_as_the_archive_has_it() {
+    fn privileged_a_tree_is_made_as_the_archive_has_it() {
         let layer = LayerBuilder::new()
             .dir("a/", 0o750)
             .file_with("a/file", "content", |entry| entry.mode(0o640).mtime(1_000))

@@ -142,6 +142,8 @@ impl Runner {
         if let Some(user) = user {
             let triple = self.host.to_uppercase().replace('-', "_");
             command.env(format!("CARGO_TARGET_{triple}_RUNNER"), user.runner());
+            // Snapshots are looked for below the workspace, which insta asks cargo for, and that user may have none.
+            command.env("INSTA_WORKSPACE_ROOT", &self.root);
         }
         Self::count(command, self.kind)
     }

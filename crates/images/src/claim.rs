@@ -128,12 +128,13 @@ impl LayerWork {
         let mut directory = None;
         if let Some(staged) = staged {
             is_empty = staged.is_empty()?;
-            staged.publish(&self.store.layers.directory(&self.diff_id))?;
+            let target = self.store.layers.directory(&self.diff_id, self.store.form);
+            staged.publish(&target, self.store.durability)?;
             directory = Some(LayerDirectoryRecord {
                 diff_id: self.diff_id.clone(),
                 chain_id: None,
                 place: self.store.place(),
-                name: LayerRoot::name(&self.diff_id),
+                name: LayerRoot::name(&self.diff_id, self.store.form),
                 entries: report.entries,
                 durability: self.store.written(),
             });

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fs, io, process};
 
+use unlade_metadata::LayerForm;
 use unlade_oci::Digest;
-use unlade_sys::{Dir, FileLock};
+use unlade_sys::{Dir, Durability, FileLock};
 
 use crate::Error;
 
@@ -62,13 +63,18 @@ impl LayerRoot {
         &self.layers
     }
 
-    /// Returns the name of a layer's directory. It has no colon, which would end a path in mount options.
-    pub(crate) fn name(diff_id: &Digest) -> String {
-        format!("{}-{}.extracted", diff_id.algorithm(), diff_id.hex())
+    /// Returns the name of a layer's directory. It has no colon, which would end a path in mount options. The two forms have
+    /// names of their own, so that one never stands where the other is expected.
+    pub(crate) fn name(diff_id: &Digest, form: LayerForm) -> String {
+        let suffix = match form {
+            LayerForm::Overlay => "extracted",
+            LayerForm::Oci => "oci.extracted",
+        };
+        format!("{}-{}.{suffix}", diff_id.algorithm(), diff_id.hex())
     }
 
-    pub(crate) fn directory(&self, diff_id: &Digest) -> PathBuf {
-        self.layers.join(Self::name(diff_id))
+    pub(crate) fn directory(&self, diff_id: &Digest, form: LayerForm) -> PathBuf {
+        self.layers.join(Self::name(diff_id, form))
     }
 
     /// Locks a layer, or says that somebody else has it.
@@ -172,9 +178,17 @@ impl StagedLayer {
     }
 
     /// Puts the tree at `target`. Whatever stood there gives way in the same instant; it has no row, so nobody knows it.
-    pub(crate) fn publish(self, target: &Path) -> Result<(), Error> {
+    ///
+    /// A durable publication waits until the tree is on the disk before it gets its name, and for the name after.
+    pub(crate) fn publish(self, target: &Path, durability: Durability) -> Result<(), Error> {
+        if durability == Durability::Sync {
+            unlade_sys::sync_filesystem(&self.tree)?;
+        }
         if !unlade_sys::rename_no_replace(&self.tree, target)? {
             unlade_sys::exchange(&self.tree, target)?;
+        }
+        if let (Durability::Sync, Some(layers)) = (durability, target.parent()) {
+            unlade_sys::sync_directory(layers)?;
         }
         Ok(())
     }
@@ -211,8 +225,8 @@ mod tests {
 
         let staged = root.stage().unwrap();
         fs::write(staged.tree.join("file"), "new").unwrap();
-        let target = root.directory(&Digest::sha256("x"));
-        staged.publish(&target).unwrap();
+        let target = root.directory(&Digest::sha256("x"), LayerForm::Overlay);
+        staged.publish(&target, Durability::Sync).unwrap();
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "new");
         assert_eq!(stages(&root), 0);
     }
@@ -220,10 +234,10 @@ mod tests {
     #[test]
     fn publishing_replaces_what_nobody_has_recorded() {
         let (_directory, root) = root();
-        let target = root.directory(&Digest::sha256("x"));
+        let target = root.directory(&Digest::sha256("x"), LayerForm::Overlay);
         fs::create_dir(&target).unwrap();
         fs::write(target.join("left over"), "").unwrap();
-        root.stage().unwrap().publish(&target).unwrap();
+        root.stage().unwrap().publish(&target, Durability::Lazy).unwrap();
         assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
         assert_eq!(stages(&root), 0);
     }

@@ -361,6 +361,33 @@ async fn layers_that_cannot_just_be_stacked_are_warned_of() {
     }
 }
 
+#[tokio::test]
+async fn the_two_forms_of_a_layer_stand_side_by_side() {
+    let image = ImageBuilder::new()
+        .layer(LayerBuilder::new().file("gone", "x").build(Compression::Gzip))
+        .layer(LayerBuilder::new().whiteout("gone").build(Compression::Gzip))
+        .build();
+    let (registry, reference) = serve(&image);
+    let directory = tempfile::tempdir().unwrap();
+    let reference: Reference = reference.parse().unwrap();
+    let mut tops = Vec::new();
+    for whiteouts in [unlade_extract::Whiteouts::Overlay, unlade_extract::Whiteouts::Oci] {
+        let options = unlade_images::StoreOptions {
+            whiteouts,
+            ..unlade_images::StoreOptions::at(directory.path())
+        };
+        let store = unlade_images::Store::open(&options).unwrap();
+        let pulled = Puller::new(store, client())
+            .pull(std::slice::from_ref(&reference), &Options::default())
+            .await
+            .unwrap();
+        tops.push(pulled[0].image.layers[1].directory.clone().unwrap());
+        registry.clear();
+    }
+    assert!(!tops[0].join(".wh.gone").exists() && tops[0].join("gone").symlink_metadata().is_ok());
+    assert!(tops[1].join(".wh.gone").exists() && tops[1].join("gone").symlink_metadata().is_err());
+}
+
 /// Says when something is extracted.
 struct Extracting(std::sync::Mutex<Vec<unlade_pull::Task>>);
 

@@ -145,32 +145,39 @@ async fn one_failure_stops_the_other_layers() {
     let bad = LayerBuilder::new().raw_bytes([b'x'; 1024]).build(Compression::None);
     let slow = fat_layer("slow", 500_000);
     let (registry, reference) = serve(&ImageBuilder::new().layer(bad.clone()).layer(slow.clone()).build());
-    let gate = Gate::new();
-    registry.fault(Fault::on_blob(&slow.digest).hold_after(100_000, &gate));
+    let (slow_gate, bad_gate) = (Gate::new(), Gate::new());
+    registry.fault(Fault::on_blob(&slow.digest).hold_after(100_000, &slow_gate));
+    registry.fault(Fault::on_blob(&bad.digest).hold_after(0, &bad_gate));
     let home = Home::new();
-    let pull = home.pull(&reference);
-    let error = tokio::time::timeout(Duration::from_secs(20), pull)
-        .await
-        .unwrap()
-        .unwrap_err();
+    // The bad layer arrives when part of the slow one is on the disk.
+    let let_go = async {
+        while home
+            .store
+            .blobs()
+            .ingest(&slow.digest)
+            .unwrap()
+            .is_none_or(|ingest| ingest.bytes == 0)
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bad_gate.open();
+    };
+    let both = async { tokio::join!(home.pull(&reference), let_go) };
+    let (pulled, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    let error = pulled.unwrap_err();
     assert!(
         matches!(&error, Error::Layer { digest, .. } if *digest == bad.digest),
         "{error:?}"
     );
     assert_clean(&home);
-    assert!(
-        home.recorder
-            .seen()
-            .finished
-            .iter()
-            .any(|(_, outcome)| *outcome == Outcome::Stopped)
-    );
+    let finished = home.recorder.seen().finished;
+    assert!(finished.iter().any(|(_, outcome)| *outcome == Outcome::Stopped));
     assert_eq!(
         home.partial_downloads().len(),
         1,
         "what arrived of the slow layer is kept"
     );
-    gate.open();
+    slow_gate.open();
 }
 
 #[tokio::test]

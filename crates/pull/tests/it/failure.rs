@@ -163,7 +163,7 @@ async fn one_failure_stops_the_other_layers() {
         bad_gate.open();
     };
     let both = async { tokio::join!(home.pull(&reference), let_go) };
-    let (pulled, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    let (pulled, ()) = tokio::time::timeout(Duration::from_mins(1), both).await.unwrap();
     let error = pulled.unwrap_err();
     assert!(
         matches!(&error, Error::Layer { digest, .. } if *digest == bad.digest),

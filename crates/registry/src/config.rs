@@ -3,7 +3,8 @@
 //! An [`EndpointSource`] answers for one repository with an ordered list of [`EndpointSettings`]: mirrors first, the
 //! registry's own server last. [`CertsDirs`] reads containerd's and docker's `certs.d` directories, [`RegistriesConf`] the
 //! file of podman, skopeo and CRI-O, and [`FirstOf`] asks several sources in turn. All of them are plain values: nothing
-//! here looks at the environment or chooses a path.
+//! here looks at the environment or chooses a path. [`Client`](crate::Client) does not ask them yet: it goes to the registry's
+//! own server.
 
 mod certs_dirs;
 mod document;

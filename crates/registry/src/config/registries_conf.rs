@@ -82,9 +82,10 @@ impl RegistriesConf {
         let fits = self
             .tables
             .iter()
-            .filter_map(|(prefix, entry)| Some((matched(prefix, name)?, entry)));
-        // A wildcard is weighed by its own length, as a plain prefix is.
-        fits.max_by_key(|(length, _)| *length)
+            .filter_map(|(prefix, entry)| Some((prefix.len(), matched(prefix, name)?, entry)));
+        // The most specific prefix wins. A wildcard is weighed by its own length, not by that of what it stands for.
+        let (_, length, entry) = fits.max_by_key(|(prefix, _, _)| *prefix)?;
+        Some((length, entry))
     }
 }
 
@@ -394,6 +395,19 @@ location = "docker.io"
         assert_eq!(list(text, "r.example.com", "a/b"), expected);
         assert_eq!(list(text, "example.com", "a/b"), [""; 0]);
         assert_eq!(list(text, "badexample.com", "a/b"), [""; 0]);
+
+        let near = "[[registry]]\nprefix = '*.a.example'\n[[registry.mirror]]\nlocation = 'near.example'\n";
+        let far = "[[registry]]\nprefix = '*.example'\n[[registry.mirror]]\nlocation = 'far.example'\n";
+        for text in [format!("{near}{far}"), format!("{far}{near}")] {
+            assert_eq!(
+                list(&text, "x.a.example", "b")[0],
+                "https://near.example/v2/ = pull resolve"
+            );
+            assert_eq!(
+                list(&text, "x.b.example", "b")[0],
+                "https://far.example/v2/ = pull resolve"
+            );
+        }
     }
 
     #[test]

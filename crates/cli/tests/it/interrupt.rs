@@ -1,6 +1,7 @@
 //! A signal stops a pull within a second and leaves the store clean.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,11 +40,16 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Says whether this is the ingest of the large layer. A small file may be one that the opening of the store has for a moment,
+/// before there is anything to interrupt.
+fn has_bytes(path: impl AsRef<Path>) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.len() > 100_000)
+}
+
 /// Starts a pull and waits until it has half of the layer, and extracts it.
 fn start(sandbox: &Sandbox, registry: &FakeRegistry) -> Child {
     let mut command = sandbox.command(["pull", "--progress", "none", &registry.reference("x", "1")]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let has_bytes = |path: &std::path::PathBuf| fs::metadata(path).is_ok_and(|file| file.len() > 100_000);
     wait_until("half of the layer is there", || {
         sandbox.entries("ingest").iter().any(has_bytes) && !sandbox.entries("staging").is_empty()
     });
@@ -94,10 +100,12 @@ fn json_tells_the_class() {
     let (sandbox, registry) = (Sandbox::new(), stalled());
     let mut command = sandbox.command(["pull", "--format", "json", &registry.reference("x", "1")]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_until("a layer is being fetched", || !sandbox.entries("ingest").is_empty());
+    wait_until("a layer is being fetched", || {
+        sandbox.entries("ingest").iter().any(has_bytes)
+    });
     send(&child, Signal::INT);
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(output.status.code(), Some(130), "{}", output.status);
     let object: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
     assert_eq!(
         (&object["class"], &object["retryable"]),

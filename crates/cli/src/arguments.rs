@@ -153,18 +153,33 @@ pub(crate) enum Progress {
 
 /// Where extraction gives up; each is `unlade_extract::Limits`'s field of that name.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Limits for each layer")]
+#[command(next_help_heading = "Limits for what is extracted")]
 #[expect(clippy::struct_field_names, reason = "clap names the flags after the fields")]
 pub(crate) struct Limits {
     /// Uncompressed size of a layer; not limited by default
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_raw_bytes: Option<ByteSize>,
+    /// Uncompressed size of all layers that the pull extracts; not limited by default
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_total_raw_bytes: Option<ByteSize>,
+    /// Uncompressed bytes for each compressed byte, beyond the first 16 MiB; not limited by default
+    #[arg(long, value_name = "FACTOR")]
+    pub(crate) max_ratio: Option<u64>,
+    /// Length of a file, its holes included; not limited by default
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_file_bytes: Option<ByteSize>,
     /// Entries of a layer
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_entries: Option<u64>,
     /// Length of an entry's path, and of a link's target
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_path_bytes: Option<ByteSize>,
+    /// Components of an entry's path
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_depth: Option<u64>,
+    /// Size of an entry's extended attributes
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_xattr_bytes: Option<ByteSize>,
     /// Size of an entry's extension records
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_extension_bytes: Option<ByteSize>,

@@ -62,8 +62,13 @@ pub(crate) struct ConfigFile {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct LimitsTable {
     pub(crate) raw_bytes: Option<ByteSize>,
+    pub(crate) total_raw_bytes: Option<ByteSize>,
+    pub(crate) ratio: Option<u64>,
+    pub(crate) file_bytes: Option<ByteSize>,
     pub(crate) entries: Option<u64>,
     pub(crate) path_bytes: Option<ByteSize>,
+    pub(crate) depth: Option<u64>,
+    pub(crate) xattr_bytes: Option<ByteSize>,
     pub(crate) extension_bytes: Option<ByteSize>,
     pub(crate) deferred_bytes: Option<ByteSize>,
     #[serde(deserialize_with = "window_log")]
@@ -247,8 +252,13 @@ impl LimitsTable {
     fn over(&self, lower: &Self) -> Self {
         Self {
             raw_bytes: self.raw_bytes.or(lower.raw_bytes),
+            total_raw_bytes: self.total_raw_bytes.or(lower.total_raw_bytes),
+            ratio: self.ratio.or(lower.ratio),
+            file_bytes: self.file_bytes.or(lower.file_bytes),
             entries: self.entries.or(lower.entries),
             path_bytes: self.path_bytes.or(lower.path_bytes),
+            depth: self.depth.or(lower.depth),
+            xattr_bytes: self.xattr_bytes.or(lower.xattr_bytes),
             extension_bytes: self.extension_bytes.or(lower.extension_bytes),
             deferred_bytes: self.deferred_bytes.or(lower.deferred_bytes),
             zstd_window_log: self.zstd_window_log.or(lower.zstd_window_log),

@@ -365,8 +365,13 @@ mod tests {
         let pull = command.find_subcommand("pull").unwrap();
         for limit in [
             "raw_bytes",
+            "total_raw_bytes",
+            "ratio",
+            "file_bytes",
             "entries",
             "path_bytes",
+            "depth",
+            "xattr_bytes",
             "extension_bytes",
             "deferred_bytes",
             "zstd_window_log",

@@ -324,8 +324,13 @@ fn limits(flags: &Limits, file: &LimitsTable) -> unlade_extract::Limits {
     let bytes = |flag: Option<ByteSize>, file: Option<ByteSize>| flag.or(file).map(|size| size.0);
     let mut limits = unlade_extract::Limits::default();
     limits.raw_bytes = bytes(flags.max_raw_bytes, file.raw_bytes).or(limits.raw_bytes);
+    limits.total_raw_bytes = bytes(flags.max_total_raw_bytes, file.total_raw_bytes).or(limits.total_raw_bytes);
+    limits.ratio = flags.max_ratio.or(file.ratio).or(limits.ratio);
+    limits.file_bytes = bytes(flags.max_file_bytes, file.file_bytes).or(limits.file_bytes);
     limits.entries = flags.max_entries.or(file.entries).unwrap_or(limits.entries);
     limits.path_bytes = bytes(flags.max_path_bytes, file.path_bytes).unwrap_or(limits.path_bytes);
+    limits.depth = flags.max_depth.or(file.depth).unwrap_or(limits.depth);
+    limits.xattr_bytes = bytes(flags.max_xattr_bytes, file.xattr_bytes).unwrap_or(limits.xattr_bytes);
     limits.extension_bytes = bytes(flags.max_extension_bytes, file.extension_bytes).unwrap_or(limits.extension_bytes);
     limits.deferred_bytes = bytes(flags.max_deferred_bytes, file.deferred_bytes).unwrap_or(limits.deferred_bytes);
     limits.zstd_window_log = flags
@@ -440,14 +445,20 @@ mod tests {
     #[test]
     fn flags_reach_the_limits_by_name() {
         let settings = resolve(
-            "pull x --max-raw-bytes 1k --max-entries 2 --max-path-bytes 3 --max-extension-bytes 4 --max-deferred-bytes 5 --max-zstd-window-log 20",
+            "pull x --max-raw-bytes 1k --max-entries 2 --max-path-bytes 3 --max-extension-bytes 4 --max-deferred-bytes 5 --max-zstd-window-log 20 \
+             --max-total-raw-bytes 6 --max-ratio 7 --max-file-bytes 8 --max-depth 9 --max-xattr-bytes 10",
             &[],
             false,
         );
         let expected = unlade_extract::Limits {
             raw_bytes: Some(1024),
+            total_raw_bytes: Some(6),
+            ratio: Some(7),
+            file_bytes: Some(8),
             entries: 2,
             path_bytes: 3,
+            depth: 9,
+            xattr_bytes: 10,
             extension_bytes: 4,
             deferred_bytes: 5,
             zstd_window_log: 20,

@@ -42,7 +42,7 @@ use crate::directory::DirectoryWriter;
 pub use crate::entry::{Content as EntryContent, Entry, EntrySink, Extent, Kind, NullSink, Time, Xattr};
 pub use crate::error::Error;
 pub use crate::options::{Limits, Options, Privilege, Whiteouts};
-pub use crate::progress::Progress;
+pub use crate::progress::{Progress, Total};
 pub use crate::raw_path::{EscapeError, RawPath};
 pub use crate::report::{Content, LayerReport};
 pub use crate::summary::{Count, LowerHardLink, Note, Summary};

@@ -52,10 +52,21 @@ impl Privilege {
 pub struct Limits {
     /// Uncompressed bytes of the layer; none means that the disk is the limit.
     pub raw_bytes: Option<u64>,
+    /// Uncompressed bytes of all layers that count together, see [`Total`](crate::Total).
+    pub total_raw_bytes: Option<u64>,
+    /// Uncompressed bytes for each compressed byte. It holds from the point where the layer has
+    /// [`Limits::RATIO_FREE_BYTES`] uncompressed bytes, since a few kilobytes of zeros are no attack.
+    pub ratio: Option<u64>,
+    /// Length of a regular file, its holes included.
+    pub file_bytes: Option<u64>,
     /// Entries of the layer.
     pub entries: u64,
     /// Bytes of an entry's path, and of the target of a link.
     pub path_bytes: u64,
+    /// Components of an entry's path.
+    pub depth: u64,
+    /// Bytes of the names and values of an entry's extended attributes.
+    pub xattr_bytes: u64,
     /// Bytes of all extension records (PAX, GNU long names, sparse maps) that belong to one entry.
     pub extension_bytes: u64,
     /// Bytes of memory for what must be remembered to the end: attributes of directories, whiteouts, implied parents.
@@ -68,11 +79,21 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             raw_bytes: None,
+            total_raw_bytes: None,
+            ratio: None,
+            file_bytes: None,
             entries: 5_000_000,
             path_bytes: 4096,
+            depth: 2048,
+            xattr_bytes: 1 << 20,
             extension_bytes: 1 << 20,
             deferred_bytes: 256 << 20,
             zstd_window_log: 31,
         }
     }
+}
+
+impl Limits {
+    /// Up to how many uncompressed bytes a layer may have any [`ratio`](Self::ratio): 16 MiB.
+    pub const RATIO_FREE_BYTES: u64 = 16 << 20;
 }

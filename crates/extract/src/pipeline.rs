@@ -162,7 +162,6 @@ struct Reader<'a, R> {
     /// Whether the blob's bytes are hashed here; not needed when they are hashed as raw bytes anyway.
     hashing: bool,
     compressed: u64,
-    raw: u64,
     limits: &'a Limits,
     progress: &'a Progress,
 }
@@ -178,7 +177,6 @@ impl<'a, R: Read> Reader<'a, R> {
             algorithm,
             hashing: true,
             compressed: 0,
-            raw: 0,
             limits,
             progress,
         }
@@ -315,17 +313,27 @@ impl<'a, R: Read> Reader<'a, R> {
     }
 
     fn note_raw(&mut self, length: usize) -> Result<(), Stop> {
-        self.raw += length as u64;
-        self.progress.set_raw(self.raw);
-        match self.limits.raw_bytes {
-            Some(limit) if self.raw > limit => Err(Error::Limit {
-                limit: "raw_bytes",
-                value: limit,
+        let (raw, total) = self.progress.add_raw(length as u64);
+        let Limits {
+            raw_bytes,
+            total_raw_bytes,
+            ratio,
+            ..
+        } = *self.limits;
+        let exceeded = |limit, value: Option<u64>, holds: &dyn Fn(u64) -> bool| match value {
+            Some(value) if !holds(value) => Err(Error::Limit {
+                limit,
+                value,
                 path: None,
-            }
-            .into()),
-            _ => Ok(self.progress.check()?),
-        }
+            }),
+            _ => Ok(()),
+        };
+        exceeded("raw_bytes", raw_bytes, &|limit| raw <= limit)?;
+        exceeded("total_raw_bytes", total_raw_bytes, &|limit| total <= limit)?;
+        exceeded("ratio", ratio, &|limit| {
+            raw <= Limits::RATIO_FREE_BYTES || raw / limit.max(1) <= self.compressed
+        })?;
+        Ok(self.progress.check()?)
     }
 }
 

@@ -11,8 +11,32 @@ use crate::Error;
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<Shared>);
 
+/// The uncompressed bytes of several layers together, for [`Limits::total_raw_bytes`](crate::Limits::total_raw_bytes).
+///
+/// A clone shares the counter.
+#[derive(Clone, Debug, Default)]
+pub struct Total(Arc<AtomicU64>);
+
+impl Total {
+    /// Returns a counter at 0.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns how many bytes there are.
+    pub fn raw(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Takes away the bytes of an extraction that failed and will be begun again.
+    pub fn give_back(&self, progress: &Progress) {
+        self.0.fetch_sub(progress.raw(), Ordering::Relaxed);
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shared {
+    total: Total,
     compressed: AtomicU64,
     raw: AtomicU64,
     entries: AtomicU64,
@@ -23,6 +47,14 @@ impl Progress {
     /// Returns counters at 0.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns counters at 0 whose uncompressed bytes count in `total`, too.
+    pub fn within(total: &Total) -> Self {
+        Self(Arc::new(Shared {
+            total: total.clone(),
+            ..Shared::default()
+        }))
     }
 
     /// Returns how many compressed bytes were read.
@@ -64,8 +96,10 @@ impl Progress {
         self.0.compressed.store(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_raw(&self, bytes: u64) {
-        self.0.raw.store(bytes, Ordering::Relaxed);
+    /// Adds to the uncompressed bytes. Returns the layer's and the total's.
+    pub(crate) fn add_raw(&self, bytes: u64) -> (u64, u64) {
+        let add = |counter: &AtomicU64| counter.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        (add(&self.0.raw), add(&self.0.total.0))
     }
 
     pub(crate) fn set_entries(&self, entries: u64) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use unlade_blobs::Ingest;
 use unlade_images::{Claim, LayerWork, Source, Store};
-use unlade_oci::{Descriptor, ErrorClass};
+use unlade_oci::ErrorClass;
 use unlade_registry::Client;
 
 use crate::Warning;
@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) client: Option<Client>,
     pub(crate) budget: Budget,
     pub(crate) options: unlade_extract::Options,
+    /// What all layers of the pull count together.
+    pub(crate) total: unlade_extract::Total,
     pub(crate) watch: Watch,
     pub(crate) spawner: Spawner,
 }
@@ -98,7 +100,7 @@ impl Context {
 
     async fn extract_local(&self, job: &Job, work: Box<LayerWork>, file: std::fs::File) -> Result<(), Error> {
         let input: Box<dyn Read + Send> = Box::new(file);
-        match self.consume(input, &work, &job.blob).await {
+        match unpack::consume(input, &work, &job.blob, self).await {
             Ok((report, staged)) => self.commit(job, move || work.commit(None, staged, &report)).await,
             Err(error) if error.class() == ErrorClass::Rejected => {
                 self.commit(job, move || work.reject(None)).await?;
@@ -122,7 +124,7 @@ impl Context {
         // the download's error is the cause. Content that cannot be read does not stop the download: only the whole
         // blob's digest tells whether the registry sent something else or the layer is like that.
         let consume = async {
-            match self.consume(Box::new(follower), &work, &job.blob).await {
+            match unpack::consume(Box::new(follower), &work, &job.blob, self).await {
                 Err(error) if error.class() != ErrorClass::Rejected => Err(error),
                 consumed => Ok(consumed),
             }
@@ -153,24 +155,6 @@ impl Context {
             &job.blob,
             ingest,
             permit,
-            &self.watch,
-            &self.spawner,
-        )
-        .await
-    }
-
-    async fn consume(
-        &self,
-        input: Box<dyn Read + Send>,
-        work: &LayerWork,
-        blob: &Descriptor,
-    ) -> Result<(unlade_extract::LayerReport, Option<unlade_images::StagedLayer>), Error> {
-        unpack::consume(
-            input,
-            work,
-            blob,
-            &self.options,
-            &self.budget,
             &self.watch,
             &self.spawner,
         )

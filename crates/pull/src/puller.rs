@@ -169,6 +169,7 @@ impl Puller {
             client: (options.policy != Policy::Never).then(|| self.client.clone()),
             budget: self.budget.clone(),
             options: self.store.extract_options(options.limits.clone()),
+            total: unlade_extract::Total::new(),
             watch: self.watch.clone(),
             spawner: spawner.clone(),
         };

@@ -2,14 +2,12 @@
 
 use std::io::Read;
 
-use unlade_extract::{LayerReport, Options, Progress};
+use unlade_extract::{LayerReport, Progress};
 use unlade_images::{LayerWork, StagedLayer};
 use unlade_oci::Descriptor;
 
-use crate::budget::Budget;
 use crate::error::{Cause, Error, Stage};
-use crate::observer::Watch;
-use crate::threads::Spawner;
+use crate::layer::Context;
 
 /// Reads the layer to its end: hashes it on both sides of the compression and, if the work says so, makes its files.
 ///
@@ -19,19 +17,19 @@ pub(crate) async fn consume(
     input: Box<dyn Read + Send>,
     work: &LayerWork,
     blob: &Descriptor,
-    options: &Options,
-    budget: &Budget,
-    watch: &Watch,
-    spawner: &Spawner,
+    context: &Context,
 ) -> Result<(LayerReport, Option<StagedLayer>), Error> {
-    let _permit = budget.worker().await;
-    let progress = Progress::default();
-    let task = watch.extract(&blob.digest, work.diff_id(), blob.size, &progress);
+    let _permit = context.budget.worker().await;
+    let progress = Progress::within(&context.total);
+    let task = context
+        .watch
+        .extract(&blob.digest, work.diff_id(), blob.size, &progress);
     let stop = StopOnDrop(progress.clone());
     let algorithms = (blob.digest.algorithm(), work.diff_id().algorithm());
     let stager = work.stager();
-    let options = options.clone();
-    let result = spawner
+    let (options, sampled) = (context.options.clone(), progress.clone());
+    let result = context
+        .spawner
         .run(move || -> Result<_, Cause> {
             let (blob, diff) = algorithms;
             let Some(stager) = stager else {
@@ -44,7 +42,12 @@ pub(crate) async fn consume(
         })
         .await;
     drop(stop);
-    let consumed = result.map_err(Error::layer(&blob.digest, Stage::Extract))?;
+    let consumed = result
+        .map_err(Error::layer(&blob.digest, Stage::Extract))
+        .inspect_err(|_| {
+            // The layer may be begun again, and must not count twice then.
+            context.total.give_back(&sampled);
+        })?;
     task.done();
     Ok(consumed)
 }

@@ -16,10 +16,10 @@ mod sparse;
 use tar::{GnuExtSparseHeader, Header};
 
 use self::header::BLOCK;
-use self::name::Meaning;
+use self::name::{Cleaned, Meaning};
 use self::pax::Records;
 use self::sparse::{MapReader, SparseMap};
-use crate::entry::{Content, Entry, EntrySink, Extent, Kind, Time};
+use crate::entry::{Content, Entry, EntrySink, Extent, Kind, Time, Xattr};
 use crate::pipeline::Stop;
 use crate::stream::Stream;
 use crate::{Error, Limits, Note, Progress, RawPath, Summary};
@@ -204,6 +204,38 @@ impl<'a> TarReader<'a> {
         }
     }
 
+    /// Cleans `name` into `path`, within the limits, and tells what it means.
+    fn clean_name(&mut self, name: &[u8], path: &mut Vec<u8>) -> Result<(Cleaned, Meaning), Error> {
+        if self.entries > self.limits.entries {
+            return Err(limit("entries", self.limits.entries, name));
+        }
+        if name.len() as u64 > self.limits.path_bytes {
+            return Err(limit("path_bytes", self.limits.path_bytes, name));
+        }
+        let cleaned = name::clean(name, path).map_err(|problem| Error::refused(name, problem))?;
+        let depth = path.split(|byte| *byte == b'/').count() as u64;
+        if depth > self.limits.depth {
+            return Err(limit("depth", self.limits.depth, name));
+        }
+        let meaning = name::meaning(name, path).map_err(|problem| Error::refused(name, problem))?;
+        if cleaned.parent {
+            self.summary.note(Note::NameWithParent, name);
+        }
+        if cleaned.absolute {
+            self.summary.note(Note::NameAbsolute, name);
+        }
+        Ok((cleaned, meaning))
+    }
+
+    fn check_xattrs(&self, records: &Records, name: &[u8]) -> Result<(), Error> {
+        let value = self.limits.xattr_bytes;
+        let bytes = |xattr: &Xattr| (xattr.name.len() + xattr.value.len()) as u64;
+        if records.xattrs.iter().map(bytes).sum::<u64>() > value {
+            return Err(limit("xattr_bytes", value, name));
+        }
+        Ok(())
+    }
+
     /// Reads the entry of `header` and hands it to `sink`.
     fn entry(
         &mut self,
@@ -215,20 +247,8 @@ impl<'a> TarReader<'a> {
         let Scratch { name, path, target } = scratch;
         let start = self.stream.offset() - BLOCK as u64;
         self.take_name(header, extensions, name)?;
-        if self.entries > self.limits.entries {
-            return Err(limit("entries", self.limits.entries, name).into());
-        }
-        if name.len() as u64 > self.limits.path_bytes {
-            return Err(limit("path_bytes", self.limits.path_bytes, name).into());
-        }
-        let cleaned = name::clean(name, path).map_err(|problem| Error::refused(&name[..], problem))?;
-        let meaning = name::meaning(name, path).map_err(|problem| Error::refused(&name[..], problem))?;
-        if cleaned.parent {
-            self.summary.note(Note::NameWithParent, name);
-        }
-        if cleaned.absolute {
-            self.summary.note(Note::NameAbsolute, name);
-        }
+        self.check_xattrs(&extensions.records, name)?;
+        let (cleaned, meaning) = self.clean_name(name, path)?;
 
         let kind = match header.as_old().linkflag[0] {
             // Before ustar, a directory was a file whose name ends in a slash.
@@ -257,6 +277,11 @@ impl<'a> TarReader<'a> {
             .or(extensions.long_link.as_deref())
             .unwrap_or(header::link_name(header));
         let file_size = map.as_ref().map_or(size, |map| map.size);
+        if let Some(value) = self.limits.file_bytes
+            && file_size > value
+        {
+            return Err(limit("file_bytes", value, name).into());
+        }
         let kind = self.kind(header, kind, file_size, name, link, target)?;
         let kind = match meaning {
             Meaning::Entry => kind,

@@ -5,8 +5,8 @@
 )]
 
 use tar::{EntryType, Header};
-use unlade_extract::{Limits, Note, Options};
-use unlade_oci::ErrorClass;
+use unlade_extract::{Limits, Note, Options, Progress, Total, digest_layer};
+use unlade_oci::{Algorithm, ErrorClass};
 use unlade_test_support::{Compression, Entry, LayerBuilder, NodeKind};
 
 use crate::sandbox::{Sandbox, chain, extracted, is_root, refused};
@@ -544,6 +544,48 @@ fn limits_are_named_and_hold() {
             &dirs,
             "`deferred_bytes` of 2000",
         ),
+        (
+            Limits {
+                total_raw_bytes: Some(100_000),
+                ..Limits::default()
+            },
+            &many,
+            "`total_raw_bytes` of 100000",
+        ),
+        (
+            Limits {
+                file_bytes: Some(9_999),
+                ..Limits::default()
+            },
+            &many,
+            "`file_bytes` of 9999 is exceeded at the entry f0",
+        ),
+        (
+            Limits {
+                file_bytes: Some(1 << 20),
+                ..Limits::default()
+            },
+            &layer().pax_sparse("hole", 1 << 40, &[]),
+            "`file_bytes` of 1048576 is exceeded at the entry hole",
+        ),
+        (
+            Limits {
+                depth: 3,
+                ..Limits::default()
+            },
+            &layer().file("a/b/c", "x").file("a/b/c/d", "x"),
+            "`depth` of 3 is exceeded at the entry a/b/c/d",
+        ),
+        (
+            Limits {
+                xattr_bytes: 12,
+                ..Limits::default()
+            },
+            &layer()
+                .entry(&Entry::file("a", "x").xattr("user.a", "123456"))
+                .entry(&Entry::file("b", "x").xattr("user.a", "").xattr("user.b", "1")),
+            "`xattr_bytes` of 12 is exceeded at the entry b",
+        ),
     ] {
         let sandbox = Sandbox::new();
         let options = Options {
@@ -555,6 +597,87 @@ fn limits_are_named_and_hold() {
             .unwrap_err();
         assert!(chain(&error).contains(limit), "{}", chain(&error));
         assert_eq!(error.class(), ErrorClass::Rejected);
+    }
+}
+
+#[test]
+fn the_ratio_counts_from_16_mib_on() {
+    let limits = Limits {
+        ratio: Some(100),
+        ..Limits::default()
+    };
+    let options = Options {
+        limits,
+        ..Options::default()
+    };
+    let zeros = |bytes: usize| layer().file("zeros", vec![0; bytes]).build(Compression::Gzip).bytes;
+    Sandbox::new().extract_with(&zeros(15 << 20), &options).unwrap();
+    let error = Sandbox::new().extract_with(&zeros(32 << 20), &options).unwrap_err();
+    assert!(chain(&error).contains("`ratio` of 100"), "{}", chain(&error));
+    // What was not compressed has the ratio 1, however much it is.
+    let plain = layer().file("zeros", vec![0; 32 << 20]).build(Compression::None).bytes;
+    Sandbox::new().extract_with(&plain, &options).unwrap();
+}
+
+#[test]
+fn layers_with_a_total_count_together() {
+    let blob = layer().file("f", vec![0; 10_000]).build(Compression::Gzip).bytes;
+    let (total, sha) = (Total::new(), Algorithm::Sha256);
+    let limits = Limits {
+        total_raw_bytes: Some(30_000),
+        ..Limits::default()
+    };
+    let read = |progress: &Progress| digest_layer(&blob[..], sha, sha, &limits, progress);
+    let first = Progress::within(&total);
+    read(&first).unwrap();
+    read(&Progress::within(&total)).unwrap();
+    let third = Progress::within(&total);
+    let error = read(&third).unwrap_err();
+    assert!(
+        chain(&error).contains("`total_raw_bytes` of 30000"),
+        "{}",
+        chain(&error)
+    );
+    // Others do not count, and what is begun again counts once.
+    read(&Progress::new()).unwrap();
+    total.give_back(&third);
+    total.give_back(&first);
+    read(&Progress::within(&total)).unwrap();
+    assert_eq!(total.raw(), 2 * first.raw());
+}
+
+#[test]
+fn a_bomb_of_2_gib_writes_no_more_than_the_limit_and_a_buffer() {
+    // Zeros shrink to a thousandth in gzip and to a 30,000th in zstd.
+    let mut tar = header(EntryType::Regular, b"bomb", 2 << 30).as_bytes().to_vec();
+    tar.resize(1 << 20, 0);
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let head = LayerBuilder::new()
+            .raw_bytes(&tar)
+            .no_end_marker()
+            .build(compression)
+            .bytes;
+        let zeros = LayerBuilder::new()
+            .raw_bytes(vec![0; 1 << 20])
+            .no_end_marker()
+            .build(compression)
+            .bytes;
+        // Members and frames follow one another.
+        let mut blob = head.to_vec();
+        (0..2048).for_each(|_| blob.extend_from_slice(&zeros));
+        let sandbox = Sandbox::new();
+        let limits = Limits {
+            raw_bytes: Some(8 << 20),
+            ..Limits::default()
+        };
+        let options = Options {
+            limits,
+            ..Options::default()
+        };
+        let error = sandbox.extract_with(&blob, &options).unwrap_err();
+        assert!(chain(&error).contains("`raw_bytes` of 8388608"), "{}", chain(&error));
+        let size = std::fs::metadata(sandbox.target().join("bomb")).unwrap().len();
+        assert!(size <= (8 << 20) + (256 << 10), "{compression}: {size}");
     }
 }
 

@@ -8,6 +8,7 @@ mod dialects;
 mod hostile;
 mod links;
 mod overlay;
+mod race;
 mod replacing;
 mod sandbox;
 mod streams;

@@ -141,6 +141,30 @@ async fn a_hostile_layer_stops_the_pull() {
 }
 
 #[tokio::test]
+async fn the_layers_of_a_pull_have_a_limit_together() {
+    let image = (0..3).fold(ImageBuilder::new(), |image, number| {
+        image.layer(fat_layer(&format!("file{number}"), 100_000))
+    });
+    let (_registry, reference) = serve(&image.build());
+    let pull = async |total| {
+        let home = Home::new();
+        let mut options = Options::default();
+        options.limits.total_raw_bytes = Some(total);
+        let outcome = home.pull_with(&reference, &options).await;
+        (home, outcome)
+    };
+    // Three archives of a header, 100,000 bytes filled up to a block, and the end marker.
+    let raw = 3 * (512 + 100_352 + 1024);
+    pull(raw).await.1.unwrap();
+    let (home, outcome) = pull(raw - 1).await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Rejected, "{error:?}");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("`total_raw_bytes` of 305663"), "{cause}");
+    home.recorder.assert_balanced();
+}
+
+#[tokio::test]
 async fn one_failure_stops_the_other_layers() {
     let bad = LayerBuilder::new().raw_bytes([b'x'; 1024]).build(Compression::None);
     let slow = fat_layer("slow", 500_000);

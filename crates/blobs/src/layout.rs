@@ -43,8 +43,9 @@ struct LayoutDocument {
     version: String,
 }
 
-/// Checks that the directory is a layout or may become one, and makes whatever is missing of it.
-pub(crate) fn prepare(root: &Path, durability: Durability) -> Result<()> {
+/// Checks that the directory is a layout or may become one, and makes whatever is missing of it. Returns whether that was
+/// `index.json`, which now names nothing.
+pub(crate) fn prepare(root: &Path, durability: Durability) -> Result<bool> {
     let known = is_layout(root)?;
     if !known {
         check_only_ours(root)?;
@@ -54,11 +55,14 @@ pub(crate) fn prepare(root: &Path, durability: Durability) -> Result<()> {
     unlade_sys::create_dir(&root.join(BLOBS).join("sha256"), PUBLIC_DIR_MODE)?;
     unlade_sys::create_dir(&ingest, PRIVATE_DIR_MODE)?;
     let index = root.join(INDEX_FILE);
+    let mut made_index = true;
     if is_lost(&index)? {
         unlade_sys::write_atomic_in(&ingest, &index, EMPTY_INDEX, DOCUMENT_MODE, durability)?;
     } else if !index.exists() {
         // Another process may be a step ahead, and its index must not be replaced by an empty one.
         unlade_sys::create_atomic_in(&ingest, &index, EMPTY_INDEX, DOCUMENT_MODE, durability)?;
+    } else {
+        made_index = false;
     }
     // Last, since it says that the rest is there.
     if !known {
@@ -66,7 +70,7 @@ pub(crate) fn prepare(root: &Path, durability: Durability) -> Result<()> {
         unlade_sys::write_atomic_in(&ingest, &layout, LAYOUT_JSON, DOCUMENT_MODE, durability)?;
     }
     sweep_temporaries(&ingest);
-    Ok(())
+    Ok(made_index)
 }
 
 /// Replaces `index.json`, if the bytes are an image index.

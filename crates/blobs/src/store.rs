@@ -19,6 +19,7 @@ const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 pub struct BlobStore {
     root: Arc<Path>,
     durability: Durability,
+    made_index: bool,
 }
 
 /// A blob that is arriving, or was when its holder went away.
@@ -49,10 +50,11 @@ impl BlobStore {
     /// Does as [`open`](Self::open) does, and decides whether publishing waits for the disk.
     pub fn open_with(root: &Path, durability: Durability) -> Result<Self> {
         unlade_sys::create_private_dir(root)?;
-        layout::prepare(root, durability)?;
+        let made_index = layout::prepare(root, durability)?;
         Ok(Self {
             root: root.into(),
             durability,
+            made_index,
         })
     }
 
@@ -66,9 +68,22 @@ impl BlobStore {
         self.durability
     }
 
+    /// Returns whether `index.json` was missing, or lost in a crash of the machine, when the store was opened. The one that
+    /// is there now names nothing.
+    pub const fn made_index(&self) -> bool {
+        self.made_index
+    }
+
     /// Returns where the blob is, or would be.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.algorithm_dir(digest.algorithm()).join(digest.hex())
+    }
+
+    /// Returns where the blob is, or would be, while it arrives.
+    pub fn ingest_path(&self, digest: &Digest) -> PathBuf {
+        self.root
+            .join(INGEST)
+            .join(format!("{}-{}", digest.algorithm(), digest.hex()))
     }
 
     /// Returns the size of a published blob in bytes, `None` if there is none.
@@ -306,12 +321,6 @@ impl BlobStore {
 
     fn algorithm_dir(&self, algorithm: Algorithm) -> PathBuf {
         self.root.join(BLOBS).join(algorithm.as_str())
-    }
-
-    fn ingest_path(&self, digest: &Digest) -> PathBuf {
-        self.root
-            .join(INGEST)
-            .join(format!("{}-{}", digest.algorithm(), digest.hex()))
     }
 
     /// Says whether the blob is published with this size. One of another size is looked into, and removed if damaged.

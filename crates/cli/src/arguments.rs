@@ -109,6 +109,9 @@ pub(crate) struct Pull {
     /// How a layer's removals are kept in its directory, overlay by default
     #[arg(long, value_name = "FORM")]
     pub(crate) whiteouts: Option<Whiteouts>,
+    /// Whether to wait until the disk has it all, lazy by default
+    #[arg(long, value_name = "HOW")]
+    pub(crate) durability: Option<Durability>,
     /// How progress is shown on stderr
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) progress: Progress,
@@ -134,6 +137,15 @@ pub(crate) enum Whiteouts {
     Overlay,
     /// As files named .wh.NAME, as in the layer
     Oci,
+}
+
+/// Whether a command waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Durability {
+    /// No; after a power loss what was lost is found and made again
+    Lazy,
+    /// Yes
+    Sync,
 }
 
 /// How progress is shown.

@@ -13,7 +13,7 @@ use toml::Spanned;
 use unlade_oci::Platform;
 use unlade_reference::Registry;
 
-use crate::arguments::Whiteouts;
+use crate::arguments::{Durability, Whiteouts};
 use crate::quantity::ByteSize;
 use crate::settings::{Setting, Source};
 
@@ -48,6 +48,7 @@ pub(crate) struct ConfigFile {
     pub(crate) layer_path: Option<Setting<PathBuf>>,
     pub(crate) platform: Option<Setting<Platform>>,
     pub(crate) whiteouts: Option<Setting<Whiteouts>>,
+    pub(crate) durability: Option<Setting<Durability>>,
     pub(crate) connections: Option<Setting<NonZeroUsize>>,
     pub(crate) workers: Option<Setting<NonZeroUsize>>,
     /// From name to registry.
@@ -83,6 +84,7 @@ struct Wire {
     layer_path: Option<Spanned<AbsolutePath>>,
     platform: Option<Spanned<Text<Platform>>>,
     whiteouts: Option<Spanned<WireWhiteouts>>,
+    durability: Option<Spanned<WireDurability>>,
     connections: Option<Spanned<NonZeroUsize>>,
     workers: Option<Spanned<NonZeroUsize>>,
     #[serde(default)]
@@ -98,6 +100,13 @@ struct Wire {
 enum WireWhiteouts {
     Overlay,
     Oci,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WireDurability {
+    Lazy,
+    Sync,
 }
 
 /// A value that is read from a text by its own rules.
@@ -220,6 +229,12 @@ impl ConfigFile {
                     WireWhiteouts::Oci => Whiteouts::Oci,
                 })
             }),
+            durability: placed(wire.durability, place).map(|setting| {
+                setting.map(|durability| match durability {
+                    WireDurability::Lazy => Durability::Lazy,
+                    WireDurability::Sync => Durability::Sync,
+                })
+            }),
             connections: placed(wire.connections, place),
             workers: placed(wire.workers, place),
             aliases,
@@ -239,6 +254,7 @@ impl ConfigFile {
             layer_path: self.layer_path.or(lower.layer_path),
             platform: self.platform.or(lower.platform),
             whiteouts: self.whiteouts.or(lower.whiteouts),
+            durability: self.durability.or(lower.durability),
             connections: self.connections.or(lower.connections),
             workers: self.workers.or(lower.workers),
             aliases: lower.aliases,
@@ -292,6 +308,7 @@ default-registry = "registry.example.com"
 layer-path = "/layers"
 platform = "linux/aarch64"
 whiteouts = "oci"
+durability = "sync"
 connections = 3
 workers = 2
 
@@ -311,6 +328,7 @@ entries = 9
         assert_eq!(config.default_registry.unwrap().value.as_str(), "registry.example.com");
         assert_eq!(config.platform.unwrap().value.to_string(), "linux/arm64");
         assert_eq!(config.whiteouts.unwrap().value, Whiteouts::Oci);
+        assert_eq!(config.durability.unwrap().value, Durability::Sync);
         assert_eq!(config.connections.unwrap().value.get(), 3);
         let alias = config.aliases.first_key_value().unwrap();
         assert_eq!(
@@ -323,7 +341,7 @@ entries = 9
             group.source,
             Source::File {
                 path: "/c.toml".into(),
-                line: 13
+                line: 14
             }
         );
         assert_eq!(
@@ -345,6 +363,7 @@ entries = 9
             ("[aliases]\n\"a b\" = \"docker.io\"", 2, "registry"),
             ("[image-groups]\nweb = \"nginx\"", 2, "expected a sequence"),
             ("whiteouts = \"aufs\"", 1, "unknown variant `aufs`"),
+            ("durability = \"none\"", 1, "unknown variant `none`"),
             ("home = ", 1, ""),
         ] {
             let error = parse(text).unwrap_err().to_string();

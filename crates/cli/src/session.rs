@@ -5,19 +5,23 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use unlade_auth::ConfigFiles;
 use unlade_extract::RawPath;
-use unlade_images::{Durability, Store, StoreOptions};
+use unlade_images::{Durability, Image, Store, StoreOptions};
 use unlade_reference::Reference;
 use unlade_registry::Client;
 
-use crate::arguments::{Format, Whiteouts};
+use crate::arguments::{self, Format, Whiteouts};
 use crate::error::Error;
 use crate::progress::{Mode, Progress, Watcher};
 use crate::settings::Settings;
 use crate::stderr::Stderr;
+
+/// What was written so long ago is flushed by the next command: by then the kernel has written most of it.
+const SETTLE_AFTER: Duration = Duration::from_mins(1);
 
 /// One run of the command.
 #[derive(Debug)]
@@ -56,7 +60,10 @@ impl Session {
             root: self.settings.home()?.value.clone(),
             layer_path: self.settings.layer_path.as_ref().map(|path| path.value.clone()),
             whiteouts,
-            durability: Durability::Lazy,
+            durability: match self.settings.durability.value {
+                arguments::Durability::Lazy => Durability::Lazy,
+                arguments::Durability::Sync => Durability::Sync,
+            },
         };
         Ok(Store::open(&options)?)
     }
@@ -73,6 +80,18 @@ impl Session {
             .on_warning(Arc::new(move |warning| watcher.warn(warning)))
             .build()?;
         Ok(client)
+    }
+
+    /// Does what can wait until the answer is given: notes the use of images, and flushes what was written some time ago.
+    ///
+    /// Nothing depends on it, and a store that cannot be written has nothing to note; so a failure is only logged.
+    pub(crate) fn settle(store: &Store, used: &[Image]) {
+        if let Err(error) = store.touch(used) {
+            tracing::debug!(%error, "the use of images could not be noted");
+        }
+        if let Err(error) = store.settle(SETTLE_AFTER) {
+            tracing::debug!(%error, "what was written earlier could not be flushed to the disk");
+        }
     }
 
     /// Starts to show progress and warnings.

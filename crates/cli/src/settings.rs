@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use unlade_oci::{ErrorClass, Platform};
 use unlade_reference::{Defaults, ParseError};
 
-use crate::arguments::{Command, Global, Limits, Whiteouts};
+use crate::arguments::{Command, Durability, Global, Limits, Whiteouts};
 use crate::config_file::{ConfigError, ConfigFile, LimitsTable};
 use crate::environment::{self, Environment, Variable};
 use crate::quantity::ByteSize;
@@ -134,6 +134,7 @@ struct Flags<'a> {
     layer_path: Option<&'a PathBuf>,
     platform: Option<&'a Platform>,
     whiteouts: Option<Whiteouts>,
+    durability: Option<Durability>,
     limits: Option<&'a Limits>,
 }
 
@@ -144,6 +145,7 @@ impl<'a> Flags<'a> {
                 layer_path: pull.layer_path.as_ref(),
                 platform: pull.platform.as_ref(),
                 whiteouts: pull.whiteouts,
+                durability: pull.durability,
                 limits: Some(&pull.limits),
             },
             Command::Resolve(resolve) => Self {
@@ -169,6 +171,8 @@ pub(crate) struct Settings {
     pub(crate) platform: Option<Setting<Platform>>,
     /// The form of whiteouts.
     pub(crate) whiteouts: Setting<Whiteouts>,
+    /// Whether a command waits for the disk.
+    pub(crate) durability: Setting<Durability>,
     /// Groups of images.
     pub(crate) image_groups: BTreeMap<String, Setting<Vec<String>>>,
     /// What one layer may hold.
@@ -200,6 +204,12 @@ impl Settings {
                 .or(file.whiteouts)
                 .unwrap_or(Setting {
                     value: Whiteouts::Overlay,
+                    source: Source::Default,
+                }),
+            durability: from_flag("--durability", flags.durability)
+                .or(file.durability)
+                .unwrap_or(Setting {
+                    value: Durability::Lazy,
                     source: Source::Default,
                 }),
             image_groups: file.image_groups,

@@ -23,8 +23,12 @@ pub struct Image {
     pub config: Digest,
     /// When the name last led here.
     pub pulled_at: SystemTime,
+    /// When the image was last used, as far as it was noted ([`crate::Store::touch`]).
+    pub last_used_at: SystemTime,
     /// The layers, the lowest first.
     pub layers: Vec<Layer>,
+    /// The row in the database.
+    pub(crate) row: i64,
 }
 
 /// A layer of an image that is in the store.
@@ -59,6 +63,8 @@ impl Image {
             manifest: row.manifest,
             config: row.config,
             pulled_at: row.pulled_at,
+            last_used_at: row.last_used_at,
+            row: row.id,
             layers: row.layers.into_iter().map(Layer::from_row).collect(),
         })
     }

@@ -37,6 +37,7 @@ mod layers;
 mod listing;
 mod lookup;
 mod remove;
+mod settle;
 mod stack;
 mod store;
 
@@ -48,6 +49,7 @@ pub use layers::StagedLayer;
 pub use listing::{ImageSummary, Inspection};
 pub use lookup::Lookup;
 pub use remove::Removal;
+pub use settle::Settled;
 pub use stack::DependentLayer;
 pub use store::{LayerState, Store, StoreOptions};
 pub use unlade_metadata::Lease;

@@ -29,6 +29,8 @@ pub struct ImageSummary {
     pub created: Option<String>,
     /// When the name last led here.
     pub pulled_at: SystemTime,
+    /// When the image was last used, as far as it was noted ([`Store::touch`]).
+    pub last_used_at: SystemTime,
     /// How many layers it has.
     pub layers: u64,
     /// The size of its layers as blobs, in bytes.
@@ -72,6 +74,7 @@ impl Store {
                 config: row.config,
                 created: row.created,
                 pulled_at: row.pulled_at,
+                last_used_at: row.last_used_at,
                 layers: row.layers,
                 compressed_size: row.compressed_size,
                 raw_size: row.raw_size,
@@ -98,7 +101,10 @@ impl Store {
         let mut image = Image::from_row(inspection.image).ok_or_else(missing)?;
         for layer in &mut image.layers {
             let here = |directory: &&unlade_metadata::LayerDirectoryRecord| {
-                directory.diff_id == layer.diff_id && directory.place == place && directory.path().is_dir()
+                directory.diff_id == layer.diff_id
+                    && directory.place == place
+                    && self.trusts(&directory.durability)
+                    && directory.path().is_dir()
             };
             layer.directory = inspection
                 .directories

@@ -50,8 +50,9 @@ impl Store {
     /// Looks an image up. With `extracted` it is complete if every layer has its directory, else if every blob is there.
     ///
     /// Complete means: recorded under that name and platform, with a layer list that is not empty, every layer recorded,
-    /// and every layer directory in its place; an empty directory counts for an empty layer only. The database answers
-    /// with one query, the filesystem with one listing a layer. Nothing is locked and nothing is written.
+    /// and every layer directory in its place; an empty directory counts for an empty layer only. What a power loss can
+    /// have changed counts as missing. The database answers with one query, the filesystem with one listing a layer.
+    /// Nothing is locked and nothing is written.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -60,12 +61,16 @@ impl Store {
             name: image::name(reference),
             platform: Some(platform.clone()),
         };
-        let Some(row) = self.database.find_image(&key, Some(&self.place()))? else {
+        let Some(mut row) = self.database.find_image(&key, Some(&self.place()))? else {
             return Ok(Lookup::Absent);
         };
         let target = row.index.clone().unwrap_or_else(|| row.manifest.clone());
         let mut complete = !row.layers.is_empty();
-        for layer in &row.layers {
+        for layer in &mut row.layers {
+            layer.directory = layer
+                .directory
+                .take()
+                .filter(|directory| self.trusts(&directory.durability));
             complete = complete
                 && if extracted {
                     layer
@@ -73,7 +78,8 @@ impl Store {
                         .as_ref()
                         .is_some_and(|directory| is_in_place(&directory.path, layer.is_empty))
                 } else {
-                    self.blobs.contains(&layer.layer.blob)?
+                    layer.blob_file.as_ref().is_some_and(|file| self.trusts(file))
+                        && self.blobs.size(&layer.layer.blob)? == Some(layer.layer.size)
                 };
         }
         match Image::from_row(row).filter(|_| complete) {

@@ -47,7 +47,7 @@ pub struct Store {
     pub(crate) layers: LayerRoot,
     pub(crate) form: LayerForm,
     pub(crate) durability: Durability,
-    boot_id: String,
+    pub(crate) boot_id: String,
     layers_beside_blobs: bool,
 }
 
@@ -55,9 +55,9 @@ pub struct Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LayerState {
-    /// Whether its blob is there and was checked against this diff ID.
+    /// Whether its blob is there and was checked against this diff ID, and no power loss can have changed it since.
     pub blob: bool,
-    /// Whether its directory is there.
+    /// Whether its directory is there, and no power loss can have changed it.
     pub directory: bool,
     /// How many bytes of the blob are there from an earlier download that did not finish.
     pub partial: u64,
@@ -70,6 +70,15 @@ impl Store {
     /// The directory cannot be made or written, is something else than a store, or its database is damaged or newer than
     /// this program.
     pub fn open(options: &StoreOptions) -> Result<Self, Error> {
+        Self::open_under_boot(options, unlade_sys::boot_id()?)
+    }
+
+    /// Opens a store as if the machine had been started with this boot ID. For tests of what a power loss leaves.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[doc(hidden)]
+    pub fn open_under_boot(options: &StoreOptions, boot_id: String) -> Result<Self, Error> {
         let root = std::path::absolute(&options.root)
             .map_err(|source| unlade_sys::Error::new("make absolute", &options.root, source))?;
         unlade_sys::create_private_dir(&root)?;
@@ -86,8 +95,7 @@ impl Store {
             Whiteouts::Overlay => LayerForm::Overlay,
             Whiteouts::Oci => LayerForm::Oci,
         };
-        let boot_id = unlade_sys::boot_id()?;
-        Ok(Self {
+        let store = Self {
             root,
             blobs,
             database,
@@ -96,7 +104,11 @@ impl Store {
             durability: options.durability,
             boot_id,
             layers_beside_blobs,
-        })
+        };
+        if store.blobs.made_index() && !store.database.names()?.is_empty() {
+            store.write_index()?;
+        }
+        Ok(store)
     }
 
     /// Returns the store's directory.
@@ -174,20 +186,30 @@ impl Store {
         self.layers.sweep()
     }
 
-    /// Returns whether the blob was once read to its end and found to hold this layer.
+    /// Returns whether the blob was once read to its end and found to hold this layer, and no power loss can have changed
+    /// it since.
     pub(crate) fn is_checked(&self, blob: &Digest, diff_id: &Digest) -> Result<bool, Error> {
-        Ok(self
-            .database
-            .layers_of_blob(blob)?
-            .iter()
-            .any(|layer| layer.diff_id == *diff_id))
+        let layers = self.database.layers_of_blob(blob)?;
+        if !layers.iter().any(|layer| layer.diff_id == *diff_id) {
+            return Ok(false);
+        }
+        let file = self.database.blob(blob)?;
+        Ok(file.is_some_and(|file| self.trusts(&file.durability)))
     }
 
-    /// Returns whether the layer's directory is recorded and is there.
+    /// Returns whether a power loss cannot have changed what was written like this.
+    pub(crate) fn trusts(&self, durability: &Recorded) -> bool {
+        durability.is_trusted(&self.boot_id)
+    }
+
+    /// Returns whether the layer's directory is recorded, is there, and can be trusted.
     pub(crate) fn has_layer_directory(&self, diff_id: &Digest) -> Result<bool, Error> {
         let Some(directory) = self.database.layer_directory(diff_id, None, &self.place())? else {
             return Ok(false);
         };
+        if !self.trusts(&directory.durability) {
+            return Ok(false);
+        }
         let is_empty = self.database.layer(diff_id)?.is_some_and(|layer| layer.is_empty);
         Ok(is_in_place(&directory.path, is_empty))
     }

@@ -55,14 +55,14 @@ impl Database {
             let mut rows = statement.query([boot_id])?;
             let mut unsynced = Unsynced::default();
             while let Some(row) = rows.next()? {
-                unsynced.latest = unsynced.latest.max(row.get("created_at")?);
+                unsynced.note_time(row)?;
                 unsynced.blobs.push(from_row(row)?);
             }
             let mut statement = transaction
                 .prepare_cached("SELECT * FROM layer_directories WHERE synced = 0 AND boot_id = ?1 ORDER BY id")?;
             let mut rows = statement.query([boot_id])?;
             while let Some(row) = rows.next()? {
-                unsynced.latest = unsynced.latest.max(row.get("created_at")?);
+                unsynced.note_time(row)?;
                 unsynced
                     .directories
                     .push((row.get("id")?, layers::directory_from_row(self, row)?));
@@ -106,6 +106,15 @@ impl Database {
             }
             Ok(())
         })
+    }
+}
+
+impl Unsynced {
+    fn note_time(&mut self, row: &Row<'_>) -> Result<(), Failure> {
+        let time = columns::time(row, "created_at")?;
+        self.since = Some(self.since.map_or(time, |since| since.min(time)));
+        self.latest = self.latest.max(columns::milliseconds(time));
+        Ok(())
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Collect {
 pub struct Collection {
     /// Images to remove: each one's row and when it was last used. One that was used since stays.
     pub images: Vec<(i64, SystemTime)>,
-    /// Layers that can do without their blobs.
+    /// Layers that can do without their blobs, except in a stack that they were extracted against.
     pub without_blobs: BTreeSet<Digest>,
 }
 
@@ -38,8 +38,10 @@ pub struct Collected {
     pub blobs: BTreeSet<Digest>,
     /// The layer directories that stay.
     pub directories: Vec<LayerDirectoryRecord>,
-    /// The layers that are recorded or leased.
+    /// The layers that are recorded.
     pub layers: BTreeSet<Digest>,
+    /// The layers that are leased, recorded or not.
+    pub leased_layers: BTreeSet<Digest>,
 }
 
 impl Database {
@@ -78,9 +80,10 @@ fn collected(
     while let Some(row) = rows.next()? {
         collected.directories.push(layers::directory_from_row(database, row)?);
     }
-    collected.layers = digests(
+    collected.layers = digests(transaction, "SELECT diff_id FROM layers")?;
+    collected.leased_layers = digests(
         transaction,
-        "SELECT diff_id FROM layers UNION SELECT digest FROM lease_items WHERE kind = 'layer'",
+        "SELECT DISTINCT digest FROM lease_items WHERE kind = 'layer'",
     )?;
     Ok(collected)
 }
@@ -149,10 +152,12 @@ fn needed_blobs(transaction: &Transaction<'_>, without_blobs: &BTreeSet<Digest>)
         "SELECT digest FROM manifests UNION SELECT digest FROM configs UNION SELECT digest FROM indexes
          UNION SELECT digest FROM lease_items WHERE kind = 'blob'",
     )?;
-    let mut statement = transaction.prepare_cached("SELECT DISTINCT blob_digest, diff_id FROM manifest_layers")?;
+    let mut statement = transaction
+        .prepare_cached("SELECT DISTINCT blob_digest, diff_id, chain_id IS NULL AS is_alone FROM manifest_layers")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if !without_blobs.contains(&columns::digest(row, "diff_id")?) {
+        let is_alone: bool = row.get("is_alone")?;
+        if !is_alone || !without_blobs.contains(&columns::digest(row, "diff_id")?) {
             needed.insert(columns::digest(row, "blob_digest")?);
         }
     }

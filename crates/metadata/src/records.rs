@@ -467,6 +467,8 @@ pub struct Unsynced {
     pub blobs: Vec<BlobRecord>,
     /// Layer directories, with their rows.
     pub directories: Vec<(i64, LayerDirectoryRecord)>,
+    /// When the first of them was written.
+    pub since: Option<SystemTime>,
     /// When the latest of them was written, in milliseconds since 1970: what is written again later is not among them.
     pub(crate) latest: i64,
 }

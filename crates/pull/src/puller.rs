@@ -1,6 +1,7 @@
 //! The pull itself: look locally, resolve, plan, bring in what is missing, record the images.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use unlade_images::{Image, ImageCommit, Lookup, Store};
@@ -16,6 +17,9 @@ use crate::observer::{Observer, Silent, Watch};
 use crate::plan::plan;
 use crate::resolve::{Documents, Resolution};
 use crate::threads::{Spawner, Threads};
+
+/// What was written so long ago is flushed beside a pull: the kernel has written most of it by then.
+const SETTLE_AFTER: Duration = Duration::from_mins(1);
 
 /// When to ask the registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,11 +138,15 @@ impl Puller {
                 .collect());
         }
 
-        // What dead processes have left is removed beside the work; only that it failed is worth a word.
+        // What dead processes have left is removed beside the work, and what earlier ones have written is flushed; only that
+        // it failed is worth a word.
         let store = self.store.clone();
         spawner.start_aside(move || {
             if let Err(error) = store.sweep() {
                 tracing::warn!(%error, "what a dead process has left could not be removed");
+            }
+            if let Err(error) = store.settle(SETTLE_AFTER) {
+                tracing::warn!(%error, "what was pulled earlier could not be flushed to the disk");
             }
         });
         let mut resolutions = Vec::with_capacity(references.len());

@@ -17,11 +17,13 @@ const SHORT: usize = 12;
 
 /// Runs the command.
 pub(crate) fn run(session: &Session) -> Result<(), Error> {
-    let images = session.store()?.images()?;
+    let store = session.store()?;
     session.print(&Images {
-        images,
+        images: store.images()?,
         now: SystemTime::now(),
-    })
+    })?;
+    Session::settle(&store, &[]);
+    Ok(())
 }
 
 #[derive(Serialize)]
@@ -47,6 +49,7 @@ struct Object<'a> {
     requested_platform: String,
     created: Option<&'a str>,
     pulled_at: Option<String>,
+    last_used_at: Option<String>,
     layers: u64,
     compressed_size: u64,
     size: u64,
@@ -65,6 +68,7 @@ fn objects<S: Serializer>(images: &[ImageSummary], serializer: S) -> Result<S::O
         requested_platform: image.platform.to_string(),
         created: image.created.as_deref(),
         pulled_at: rfc3339(image.pulled_at),
+        last_used_at: rfc3339(image.last_used_at),
         layers: image.layers,
         compressed_size: image.compressed_size,
         size: image.raw_size,

@@ -41,9 +41,13 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
     let store = session.store()?;
     let pulled = match find_local(&store, &references, &options)? {
         Some(pulled) => pulled,
-        None => fetch(session, arguments, store, &references, &options)?,
+        None => fetch(session, arguments, store.clone(), &references, &options)?,
     };
-    session.print(&PulledImages(pulled))
+    let pulled = PulledImages(pulled);
+    session.print(&pulled)?;
+    let images: Vec<Image> = pulled.0.into_iter().map(|pulled| pulled.image).collect();
+    Session::settle(&store, &images);
+    Ok(())
 }
 
 fn fetch(

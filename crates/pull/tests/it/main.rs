@@ -4,6 +4,7 @@
 
 mod example;
 mod failure;
+mod power;
 mod processes;
 mod pulls;
 mod support;

@@ -1,0 +1,6 @@
+//! Tests of the store as a whole, with images brought in by hand: no registry, no network.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod power;
+mod support;

@@ -1,0 +1,120 @@
+//! After a power loss: what was not flushed is not used before it was read again.
+
+use std::fs;
+use std::time::Duration;
+
+use unlade_images::{Durability, Settled, Store, StoreOptions};
+
+use crate::support::{
+    BOOT, Fixture, bring_in, bring_in_layer, image, layer, manifest_of, overwrite, platform, reference,
+};
+
+const LATER: &str = "the second boot";
+
+fn is_complete(store: &Store, extracted: bool) -> bool {
+    let lookup = store.look_up(&reference("app"), &platform(), extracted).unwrap();
+    lookup.is_complete()
+}
+
+#[test]
+fn what_was_not_flushed_is_not_trusted_under_another_boot() {
+    let fixture = Fixture::new();
+    let layer = layer("a");
+    let image = image(std::slice::from_ref(&layer));
+    bring_in(&fixture.store, "app", &image, true);
+    assert!(is_complete(&fixture.store, true) && is_complete(&fixture.store, false));
+
+    let later = fixture.under_boot(LATER);
+    assert!(!is_complete(&later, true) && !is_complete(&later, false));
+    let state = later.layer_state(&layer.digest, &layer.diff_id).unwrap();
+    assert!(!state.directory && !state.blob);
+    assert_eq!(
+        later.inspect(&reference("app"), None).unwrap().image.layers[0].directory,
+        None
+    );
+
+    // The directory lost a file's content, as a power loss does; it is made again from the blob.
+    overwrite(&fixture.layer_directory(&layer).join("etc/name"), b"");
+    let manifest = manifest_of(&image);
+    let blob = &manifest.get().layers[0];
+    assert!(bring_in_layer(&later, blob, &layer.diff_id, &[], true));
+    assert_eq!(
+        fs::read_to_string(fixture.layer_directory(&layer).join("etc/name")).unwrap(),
+        "a"
+    );
+    assert!(is_complete(&later, true) && is_complete(&later, false));
+    assert!(
+        !bring_in_layer(&later, blob, &layer.diff_id, &[], true),
+        "once is enough"
+    );
+}
+
+#[test]
+fn what_was_flushed_is_trusted_under_any_boot() {
+    let fixture = Fixture::new();
+    bring_in(&fixture.store, "app", &image(&[layer("a"), layer("b")]), true);
+    assert_eq!(
+        fixture.store.settle(Duration::from_hours(1)).unwrap(),
+        Settled::default(),
+        "nothing is old enough"
+    );
+    assert!(!is_complete(&fixture.under_boot(LATER), true));
+    let settled = fixture.store.settle(Duration::ZERO).unwrap();
+    assert_eq!((settled.blobs, settled.directories), (4, 2));
+    let later = fixture.under_boot(LATER);
+    assert!(is_complete(&later, true) && is_complete(&later, false));
+    assert_eq!(fixture.store.settle(Duration::ZERO).unwrap(), Settled::default());
+}
+
+#[test]
+fn a_later_boot_does_not_flush_what_it_cannot_know() {
+    let fixture = Fixture::new();
+    bring_in(&fixture.store, "app", &image(&[layer("a")]), true);
+    let later = fixture.under_boot(LATER);
+    assert_eq!(later.settle(Duration::ZERO).unwrap(), Settled::default());
+    assert!(!is_complete(&later, true));
+}
+
+#[test]
+fn a_store_that_waits_for_the_disk_needs_no_settling() {
+    let fixture = Fixture::new();
+    let options = StoreOptions {
+        durability: Durability::Sync,
+        ..StoreOptions::at(fixture.store.root())
+    };
+    let store = Store::open_under_boot(&options, BOOT.to_owned()).unwrap();
+    bring_in(&store, "app", &image(&[layer("a")]), true);
+    assert_eq!(store.settle(Duration::ZERO).unwrap(), Settled::default());
+    assert!(is_complete(&fixture.under_boot(LATER), true));
+}
+
+#[test]
+fn a_use_is_noted_now_and_then() {
+    let fixture = Fixture::new();
+    let image = bring_in(&fixture.store, "app", &image(&[layer("a")]), true);
+    let last_used = || fixture.store.images().unwrap()[0].last_used_at;
+    let at_first = last_used();
+    std::thread::sleep(Duration::from_millis(5));
+    fixture.store.touch(std::slice::from_ref(&image)).unwrap();
+    assert_eq!(last_used(), at_first);
+    let mut old = image;
+    old.last_used_at = at_first - Duration::from_mins(6);
+    fixture.store.touch(&[old]).unwrap();
+    assert!(last_used() > at_first);
+}
+
+#[test]
+fn an_index_that_was_lost_is_made_from_the_database() {
+    let fixture = Fixture::new();
+    bring_in(&fixture.store, "app", &image(&[layer("a")]), true);
+    let path = fixture.store.root().join("index.json");
+    let before = fs::read(&path).unwrap();
+    for lost in [true, false] {
+        overwrite(&path, b"");
+        if lost {
+            fs::remove_file(&path).unwrap();
+        }
+        fixture.under_boot(LATER);
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+}

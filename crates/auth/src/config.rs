@@ -1,17 +1,16 @@
-//! One configuration file: docker's `config.json` or the containers tools' `auth.json`, which share a shape.
+//! One configuration: docker's `config.json` or the containers tools' `auth.json`, which share a shape.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
-use unlade_reference::Repository;
 
-use crate::key::{Fit, fit};
-use crate::{Credential, Error, Secret};
+use crate::key::{Fit, Target, fit};
+use crate::{Credential, Error, Place, Secret};
 
 /// Some tools write the padding and some do not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -19,10 +18,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A file as parsed. Fields that have nothing to do with credentials are ignored.
+/// A file or variable as parsed. Fields that have nothing to do with credentials are ignored.
 #[derive(Debug)]
 pub(crate) struct Config {
-    pub(crate) path: PathBuf,
+    pub(crate) place: Place,
     content: Content,
 }
 
@@ -56,49 +55,33 @@ impl std::fmt::Debug for Entry {
 impl Config {
     /// Reads a file; `None` if it is not there.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, Error> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
-            Err(source) => {
-                return Err(Error::Read {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
-        };
-        Self::parse(path, &bytes).map(Some)
-    }
-
-    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
-        let path = path.to_owned();
-        // `touch config.json` makes an empty file, which docker takes for an empty configuration.
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Self {
-                path,
-                content: Content::default(),
-            });
-        }
-        match serde_json::from_slice(bytes) {
-            Ok(content) => Ok(Self { path, content }),
-            Err(error) => Err(Error::Malformed {
-                path,
-                line: error.line(),
-                column: error.column(),
-                problem: match error.classify() {
-                    serde_json::error::Category::Eof => "the file ends too early",
-                    serde_json::error::Category::Data => "a value has another type than expected",
-                    serde_json::error::Category::Syntax | serde_json::error::Category::Io => "this is not JSON",
-                },
+        match std::fs::read(path) {
+            Ok(bytes) => Self::parse(Place::File(path.to_owned()), &bytes).map(Some),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(source) => Err(Error::Read {
+                path: path.to_owned(),
+                source,
             }),
         }
     }
 
-    /// Returns the helper that `credHelpers` names for `repository`, by the key that fits it best.
-    pub(crate) fn helper_for(&self, repository: &Repository) -> Option<&str> {
+    /// Parses the content of a file or variable.
+    pub(crate) fn parse(place: Place, bytes: &[u8]) -> Result<Self, Error> {
+        // `touch config.json` makes an empty file, which docker takes for an empty configuration.
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            let content = Content::default();
+            return Ok(Self { place, content });
+        }
+        match serde_json::from_slice(bytes) {
+            Ok(content) => Ok(Self { place, content }),
+            Err(error) => Err(malformed(place, &error)),
+        }
+    }
+
+    /// Returns the helper that `credHelpers` names for `target`, by the key that fits it best.
+    pub(crate) fn helper_for(&self, target: Target<'_>) -> Option<&str> {
         let helpers = self.content.cred_helpers.as_ref()?;
-        best(helpers, repository)
+        best(helpers, target)
             .map(|(_, name)| name.as_str())
             .filter(|name| !name.is_empty())
     }
@@ -108,14 +91,41 @@ impl Config {
         self.content.creds_store.as_deref().filter(|name| !name.is_empty())
     }
 
-    /// Returns the entries below `auths` that fit `repository` and hold something, the best first.
-    pub(crate) fn entries_for(&self, repository: &Repository) -> Vec<(&str, &Entry)> {
+    /// Returns the helpers that the configuration names: each with the keys of `credHelpers` that name it.
+    pub(crate) fn helpers(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut helpers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (key, name) in self.content.cred_helpers.iter().flatten() {
+            if !name.is_empty() {
+                helpers.entry(name).or_default().push(key);
+            }
+        }
+        if let Some(store) = self.store() {
+            helpers.entry(store).or_default();
+        }
+        helpers
+    }
+
+    /// Returns the keys below `auths` whose entries hold something.
+    pub(crate) fn filled_keys(&self) -> impl Iterator<Item = &str> {
+        let entries = self.content.auths.iter().flatten();
+        entries
+            .filter(|(_, entry)| entry.as_ref().is_some_and(|entry| !entry.is_empty()))
+            .map(|(key, _)| key.as_str())
+    }
+
+    /// Returns all keys below `auths`; some may hold nothing.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.content.auths.iter().flatten().map(|(key, _)| key.as_str())
+    }
+
+    /// Returns the entries below `auths` that fit `target` and hold something, the best first.
+    pub(crate) fn entries_for(&self, target: Target<'_>) -> Vec<(&str, &Entry)> {
         let mut entries: Vec<(Fit, &str, &Entry)> = self
             .content
             .auths
             .iter()
             .flatten()
-            .filter_map(|(key, entry)| Some((fit(key, repository)?, key.as_str(), entry.as_ref()?)))
+            .filter_map(|(key, entry)| Some((fit(key, target)?, key.as_str(), entry.as_ref()?)))
             .filter(|(_, _, entry)| !entry.is_empty())
             .collect();
         entries.sort_by_key(|&(fit, ..)| std::cmp::Reverse(fit));
@@ -123,9 +133,23 @@ impl Config {
     }
 }
 
-fn best<'a, V>(map: &'a BTreeMap<String, V>, repository: &Repository) -> Option<(&'a str, &'a V)> {
+/// Makes an error of the parser's, without its text.
+pub(crate) fn malformed(place: Place, error: &serde_json::Error) -> Error {
+    Error::Malformed {
+        place,
+        line: error.line(),
+        column: error.column(),
+        problem: match error.classify() {
+            serde_json::error::Category::Eof => "it ends too early",
+            serde_json::error::Category::Data => "a value has another type than expected",
+            serde_json::error::Category::Syntax | serde_json::error::Category::Io => "this is not JSON",
+        },
+    }
+}
+
+fn best<'a, V>(map: &'a BTreeMap<String, V>, target: Target<'_>) -> Option<(&'a str, &'a V)> {
     map.iter()
-        .filter_map(|(key, value)| Some((fit(key, repository)?, key.as_str(), value)))
+        .filter_map(|(key, value)| Some((fit(key, target)?, key.as_str(), value)))
         .max_by_key(|&(fit, ..)| fit)
         .map(|(_, key, value)| (key, value))
 }
@@ -165,6 +189,11 @@ impl Entry {
     }
 }
 
+/// Encodes a name and a password as `auth` has them.
+pub(crate) fn encode_pair(username: &str, password: &str) -> String {
+    BASE64.encode(format!("{username}:{password}"))
+}
+
 /// Decodes `auth`: base64 of `username:password`.
 fn decode_pair(auth: &str) -> Result<Credential, &'static str> {
     let bytes = BASE64.decode(auth.trim()).map_err(|_| "auth is not base64")?;
@@ -182,18 +211,18 @@ fn decode_pair(auth: &str) -> Result<Credential, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use unlade_reference::Defaults;
+    use unlade_reference::{Defaults, Repository};
 
     use super::*;
 
     fn parse(text: &str) -> Result<Config, Error> {
-        Config::parse(Path::new("/c/config.json"), text.as_bytes())
+        Config::parse(Place::File("/c/config.json".into()), text.as_bytes())
     }
 
     fn credential(entry: &str) -> Result<Credential, &'static str> {
         let config = parse(&format!(r#"{{"auths": {{"ghcr.io": {entry}}}}}"#)).unwrap();
         let app = Repository::parse("ghcr.io/team/app", &Defaults::standard()).unwrap();
-        config.entries_for(&app)[0].1.credential()
+        config.entries_for((&app).into())[0].1.credential()
     }
 
     #[test]
@@ -243,7 +272,7 @@ mod tests {
             text("{\n  \"auths\": {,}\n}"),
             "the credentials file /c/config.json is malformed at line 2, column 13: this is not JSON"
         );
-        assert!(text(r#"{"auths""#).ends_with("the file ends too early"));
+        assert!(text(r#"{"auths""#).ends_with("it ends too early"));
         let wrong_type = text(r#"{"auths": {"ghcr.io": "hunter2"}}"#);
         assert!(!wrong_type.contains("hunter2"), "{wrong_type}");
         assert!(wrong_type.ends_with("a value has another type than expected"));

@@ -1,9 +1,8 @@
 //! What can be known for a registry, and where it was found.
 
 use std::fmt;
-use std::path::PathBuf;
 
-use crate::Secret;
+use crate::{Place, Secret};
 
 /// Something that proves who is asking.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +36,14 @@ impl Credential {
                 username,
                 password: password.into(),
             }
+        }
+    }
+
+    /// Returns the name and the secret as helpers and files keep them: the name of a token is `<token>`.
+    pub(crate) fn pair(&self) -> (&str, &Secret) {
+        match self {
+            Self::Basic { username, password } => (username, password),
+            Self::IdentityToken(token) | Self::RegistryToken(token) => (Self::IDENTITY_TOKEN_USER, token),
         }
     }
 
@@ -78,17 +85,17 @@ pub enum Source {
         /// By what means, in the caller's words.
         by: String,
     },
-    /// It stands in a file.
-    File {
-        /// The file.
-        path: PathBuf,
+    /// It stands in a file or a variable.
+    Entry {
+        /// The file or variable.
+        place: Place,
         /// The key below `auths`, as written there.
         key: String,
     },
     /// A credential helper gave it.
     Helper {
-        /// The file that names the helper.
-        path: PathBuf,
+        /// What names the helper.
+        place: Place,
         /// The setting that does: `credHelpers` or `credsStore`.
         setting: &'static str,
         /// The helper's program, `docker-credential-…`.
@@ -100,8 +107,8 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Given { by } => f.write_str(by),
-            Self::File { path, key } => write!(f, "{}, auths {key:?}", path.display()),
-            Self::Helper { path, setting, helper } => write!(f, "{}, {setting} {helper}", path.display()),
+            Self::Entry { place, key } => write!(f, "{place}, auths {key:?}"),
+            Self::Helper { place, setting, helper } => write!(f, "{place}, {setting} {helper}"),
         }
     }
 }
@@ -123,8 +130,8 @@ mod tests {
     fn debug_shows_no_secret() {
         let found = Found {
             credential: Credential::from_pair("u", "hunter2"),
-            source: Source::File {
-                path: "/c/config.json".into(),
+            source: Source::Entry {
+                place: Place::File("/c/config.json".into()),
                 key: "ghcr.io".into(),
             },
         };

@@ -1,17 +1,18 @@
 //! Credentials out of configuration files and the helpers that they name.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use unlade_reference::Repository;
 
-use crate::config::Config;
+use crate::config::{Config, Entry};
 use crate::helper::{Answer, Helper};
-use crate::key::server_address;
-use crate::{CredentialSource, Error, Found, Lookup, Source, Warning};
+use crate::key::{Target, server_address};
+use crate::{CredentialSource, Error, Found, Lookup, Place, Source, Warning};
 
 /// Knows what docker's `config.json` and the containers tools' `auth.json` know.
 ///
@@ -28,7 +29,7 @@ use crate::{CredentialSource, Error, Found, Lookup, Source, Warning};
 /// time. A helper that is missing, fails or hangs makes a [`Warning`], and the search goes on.
 #[derive(Debug)]
 pub struct ConfigFiles {
-    configs: Vec<Config>,
+    pub(crate) configs: Vec<Config>,
     helper_timeout: Duration,
     search_path: Option<OsString>,
     answers: Mutex<HashMap<Question, Arc<OnceLock<Answer>>>>,
@@ -46,16 +47,41 @@ impl ConfigFiles {
     /// # Errors
     /// A file that is there and cannot be read or is malformed.
     pub fn new(paths: Vec<PathBuf>) -> Result<Self, Error> {
-        let mut configs = Vec::new();
+        let mut files = Self::empty();
         for path in paths {
-            configs.extend(Config::read(&path)?);
+            files.add_file(&path)?;
         }
-        Ok(Self {
-            configs,
+        Ok(files)
+    }
+
+    /// Knows nothing yet.
+    pub(crate) fn empty() -> Self {
+        Self {
+            configs: Vec::new(),
             helper_timeout: Self::DEFAULT_HELPER_TIMEOUT,
             search_path: None,
             answers: Mutex::default(),
-        })
+        }
+    }
+
+    pub(crate) fn add_file(&mut self, path: &Path) -> Result<(), Error> {
+        self.configs.extend(Config::read(path)?);
+        Ok(())
+    }
+
+    pub(crate) fn add_file_that_must_be(&mut self, path: &Path) -> Result<(), Error> {
+        let config = Config::read(path)?.ok_or_else(|| Error::Read {
+            path: path.to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        self.configs.push(config);
+        Ok(())
+    }
+
+    pub(crate) fn add_variable(&mut self, name: &str, value: &OsStr) -> Result<(), Error> {
+        let place = Place::Variable(name.to_owned());
+        self.configs.push(Config::parse(place, value.as_encoded_bytes())?);
+        Ok(())
     }
 
     /// Kills a helper that has not answered after `limit`.
@@ -74,34 +100,47 @@ impl ConfigFiles {
 
     /// Returns the files that exist, in order of precedence.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.configs.iter().map(|config| config.path.as_path())
+        self.configs.iter().filter_map(|config| config.place.path())
     }
 
-    fn lookup_in(&self, config: &Config, repository: &Repository, warnings: &mut Vec<Warning>) -> Option<Found> {
-        if let Some(name) = config.helper_for(repository)
-            && let Some(found) = self.ask(config, "credHelpers", name, repository, warnings)
-        {
-            return Some(found);
-        }
-        for (key, entry) in config.entries_for(repository) {
-            match entry.credential() {
-                Ok(credential) => {
-                    let source = Source::File {
-                        path: config.path.clone(),
-                        key: key.to_owned(),
-                    };
-                    return Some(Found { credential, source });
-                }
-                Err(reason) => {
-                    warnings.push(Warning::UnusableEntry {
-                        path: config.path.clone(),
-                        key: key.to_owned(),
-                        reason,
-                    });
+    /// Returns what is known for `target`, and what went wrong on the way to it.
+    fn find(&self, target: Target<'_>) -> Lookup {
+        let mut warnings = Vec::new();
+        let mut steps = self.steps(target);
+        let found = steps.find_map(|step| self.take(&step, target, &mut warnings));
+        Lookup { found, warnings }
+    }
+
+    /// Returns everything that may know `target`, in the order in which it is asked.
+    pub(crate) fn steps<'a>(&'a self, target: Target<'a>) -> impl Iterator<Item = Step<'a>> {
+        self.configs.iter().flat_map(move |config| {
+            let helper = |setting, name| Step::Helper(config, setting, name);
+            let named = config.helper_for(target).map(|name| helper("credHelpers", name));
+            let entries = config.entries_for(target).into_iter();
+            let entries = entries.map(move |(key, entry)| Step::Entry(config, key, entry));
+            let store = config.store().map(|name| helper("credsStore", name));
+            named.into_iter().chain(entries).chain(store)
+        })
+    }
+
+    /// Takes what one step of a search gives.
+    pub(crate) fn take(&self, step: &Step<'_>, target: Target<'_>, warnings: &mut Vec<Warning>) -> Option<Found> {
+        match *step {
+            Step::Entry(config, key, entry) => {
+                let (place, key) = (config.place.clone(), key.to_owned());
+                match entry.credential() {
+                    Ok(credential) => Some(Found {
+                        credential,
+                        source: Source::Entry { place, key },
+                    }),
+                    Err(reason) => {
+                        warnings.push(Warning::UnusableEntry { place, key, reason });
+                        None
+                    }
                 }
             }
+            Step::Helper(config, setting, name) => self.ask(config, setting, name, target, warnings),
         }
-        self.ask(config, "credsStore", config.store()?, repository, warnings)
     }
 
     fn ask(
@@ -109,15 +148,11 @@ impl ConfigFiles {
         config: &Config,
         setting: &'static str,
         name: &str,
-        repository: &Repository,
+        target: Target<'_>,
         warnings: &mut Vec<Warning>,
     ) -> Option<Found> {
-        let server = server_address(repository);
-        let helper = Helper {
-            name,
-            named_by: &config.path,
-            search_path: self.search_path.as_deref(),
-        };
+        let server = server_address(target.registry);
+        let helper = self.helper(config, name);
         let slot = {
             // The map is only ever added to, so a panic elsewhere cannot have left it half-changed.
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,7 +162,7 @@ impl ConfigFiles {
             Answer::Found(credential) => Some(Found {
                 credential: credential.clone(),
                 source: Source::Helper {
-                    path: config.path.clone(),
+                    place: config.place.clone(),
                     setting,
                     helper: helper.program(),
                 },
@@ -139,15 +174,33 @@ impl ConfigFiles {
             }
         }
     }
+
+    /// Returns a helper that `config` names.
+    pub(crate) fn helper<'a>(&'a self, config: &'a Config, name: &'a str) -> Helper<'a> {
+        Helper {
+            name,
+            named_by: &config.place,
+            search_path: self.search_path.as_deref(),
+        }
+    }
+
+    pub(crate) fn helper_timeout(&self) -> Duration {
+        self.helper_timeout
+    }
+}
+
+/// Something that may know a credential.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step<'a> {
+    /// A helper: what names it, by which setting, and the name.
+    Helper(&'a Config, &'static str, &'a str),
+    /// An entry: where it is, its key, and what it holds.
+    Entry(&'a Config, &'a str, &'a Entry),
 }
 
 impl CredentialSource for ConfigFiles {
     fn lookup(&self, repository: &Repository) -> Lookup {
-        let mut warnings = Vec::new();
-        let found = self
-            .configs
-            .iter()
-            .find_map(|config| self.lookup_in(config, repository, &mut warnings));
+        let Lookup { found, warnings } = self.find(repository.into());
         tracing::debug!(
             repository = %repository,
             source = found.as_ref().map(|found| found.source.to_string()),

@@ -1,16 +1,20 @@
-//! The protocol of credential helpers: a program `docker-credential-NAME` that answers `get` on its standard output.
+//! The protocol of credential helpers: a program `docker-credential-NAME` that is told an action by its argument, gets
+//! what the action needs on its standard input, and answers on its standard output.
+//!
+//! The actions are `get`, `store`, `erase` and `list`. A secret is on the pipes only, never in an argument.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write as _};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde_json::json;
 
-use crate::{Credential, Secret, Warning};
+use crate::{Credential, Place, Secret, Warning};
 
 /// How much of a helper's output is read: many times what a credential needs.
 const MAX_OUTPUT_BYTES: u64 = 1 << 20;
@@ -26,8 +30,8 @@ const NOT_FOUND: &str = "credentials not found";
 pub(crate) struct Helper<'a> {
     /// The name without `docker-credential-`.
     pub(crate) name: &'a str,
-    /// The file that names it.
-    pub(crate) named_by: &'a Path,
+    /// What names it.
+    pub(crate) named_by: &'a Place,
     /// Where to look for the program, if not where the process would.
     pub(crate) search_path: Option<&'a OsStr>,
 }
@@ -63,61 +67,110 @@ impl Helper<'_> {
 
     /// Asks for the credential of `server`; blocks for at most about `limit`.
     pub(crate) fn get(&self, server: &str, limit: Duration) -> Answer {
-        let (helper, server) = (self.program(), server.to_owned());
-        if self.name.contains(['/', '\\', '\0']) {
-            // The name would leave the search path, and no helper that works is called so.
-            return Answer::Failed(Warning::HelperMissing {
-                helper,
-                server,
-                path: self.named_by.to_owned(),
-            });
-        }
-        tracing::debug!(helper, server, "asking a credential helper");
-        let output = match self.run(&server, limit) {
-            Ok(Some(output)) => output,
-            Ok(None) => return Answer::Failed(Warning::HelperTimedOut { helper, server, limit }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Answer::Failed(Warning::HelperMissing {
-                    helper,
-                    server,
-                    path: self.named_by.to_owned(),
-                });
-            }
-            Err(error) => {
-                let status = "it could not be run".to_owned();
-                return Answer::Failed(Warning::HelperFailed {
-                    helper,
-                    server,
-                    status,
-                    output: error.to_string(),
-                });
-            }
+        let output = match self.call("get", server, format!("{server}\n"), limit) {
+            Ok(output) => output,
+            Err(warning) => return Answer::Failed(warning),
         };
         if output.status.success() {
             return match parse(&output.stdout) {
                 Ok(Some(credential)) => Answer::Found(credential),
                 Ok(None) => Answer::NotFound,
-                Err(reason) => Answer::Failed(Warning::HelperAnswer { helper, server, reason }),
+                Err(reason) => Answer::Failed(Warning::HelperAnswer {
+                    helper: self.program(),
+                    server: server.to_owned(),
+                    reason,
+                }),
             };
         }
         let complaint = complaint(&output);
         if complaint.contains(NOT_FOUND) {
             return Answer::NotFound;
         }
-        Answer::Failed(Warning::HelperFailed {
-            helper,
-            server,
+        Answer::Failed(self.failed(server, &output, complaint))
+    }
+
+    /// Gives it the credential of `server` to keep.
+    pub(crate) fn store(&self, server: &str, credential: &Credential, limit: Duration) -> Result<(), Warning> {
+        let (username, secret) = credential.pair();
+        let input = json!({"ServerURL": server, "Username": username, "Secret": secret.expose()});
+        let output = self.call("store", server, input.to_string(), limit)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        // It got the secret and may repeat it.
+        let complaint = complaint(&output).replace(secret.expose(), "[redacted]");
+        Err(self.failed(server, &output, complaint))
+    }
+
+    /// Makes it forget `server`; tells whether it knew it.
+    pub(crate) fn erase(&self, server: &str, limit: Duration) -> Result<bool, Warning> {
+        // Some helpers succeed whether there is something to erase or not.
+        let knew = !matches!(self.get(server, limit), Answer::NotFound);
+        let output = self.call("erase", server, format!("{server}\n"), limit)?;
+        let complaint = complaint(&output);
+        if output.status.success() || complaint.contains(NOT_FOUND) {
+            return Ok(knew);
+        }
+        Err(self.failed(server, &output, complaint))
+    }
+
+    /// Returns the addresses that it knows.
+    pub(crate) fn list(&self, limit: Duration) -> Result<Vec<String>, Warning> {
+        const ALL: &str = "all servers";
+        let output = self.call("list", ALL, String::new(), limit)?;
+        if !output.status.success() {
+            return Err(self.failed(ALL, &output, complaint(&output)));
+        }
+        let list: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(&output.stdout).map_err(|error| Warning::HelperAnswer {
+                helper: self.program(),
+                server: ALL.to_owned(),
+                reason: not_json(&error),
+            })?;
+        Ok(list.into_keys().collect())
+    }
+
+    fn failed(&self, server: &str, output: &Output, complaint: String) -> Warning {
+        Warning::HelperFailed {
+            helper: self.program(),
+            server: server.to_owned(),
             status: output.status.to_string(),
             output: complaint,
-        })
+        }
+    }
+
+    /// Runs the program for one action.
+    fn call(&self, action: &str, server: &str, input: String, limit: Duration) -> Result<Output, Warning> {
+        let (helper, server) = (self.program(), server.to_owned());
+        let missing = || Warning::HelperMissing {
+            helper: self.program(),
+            server: server.clone(),
+            place: self.named_by.clone(),
+        };
+        if self.name.contains(['/', '\\', '\0']) {
+            // The name would leave the search path, and no helper that works is called so.
+            return Err(missing());
+        }
+        tracing::debug!(helper, server, action, "asking a credential helper");
+        match self.run(action, input, limit) {
+            Ok(Some(output)) => Ok(output),
+            Ok(None) => Err(Warning::HelperTimedOut { helper, server, limit }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
+            Err(error) => Err(Warning::HelperFailed {
+                helper,
+                server,
+                status: "it could not be run".to_owned(),
+                output: error.to_string(),
+            }),
+        }
     }
 
     /// Runs the program; `None` if the time was up.
-    fn run(&self, server: &str, limit: Duration) -> io::Result<Option<Output>> {
+    fn run(&self, action: &str, input: String, limit: Duration) -> io::Result<Option<Output>> {
         let deadline = Instant::now() + limit;
         let mut command = Command::new(self.program());
         command
-            .arg("get")
+            .arg(action)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -129,9 +182,9 @@ impl Helper<'_> {
         let stdout = read_aside(child.stdout.take());
         let stderr = read_aside(child.stderr.take());
         if let Some(mut stdin) = child.stdin.take() {
-            // A helper that ends without reading breaks the pipe; what it printed says more than that. An address is
-            // shorter than a pipe's buffer, so this cannot block.
-            drop(stdin.write_all(format!("{server}\n").as_bytes()));
+            // On a thread, since a helper need not read and a token may be longer than a pipe's buffer. One that ends
+            // without reading breaks the pipe; what it printed says more than that.
+            thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
         }
         let Some(status) = wait_until(&mut child, deadline)? else {
             kill(&mut child);
@@ -196,13 +249,7 @@ fn kill(child: &mut Child) {
 }
 
 fn parse(stdout: &[u8]) -> Result<Option<Credential>, String> {
-    let reply: Reply = serde_json::from_slice(stdout).map_err(|error| {
-        format!(
-            "not the expected JSON, line {}, column {}",
-            error.line(),
-            error.column()
-        )
-    })?;
+    let reply: Reply = serde_json::from_slice(stdout).map_err(|error| not_json(&error))?;
     if reply.username.is_empty() && reply.secret.is_empty() {
         return Ok(None);
     }
@@ -210,6 +257,12 @@ fn parse(stdout: &[u8]) -> Result<Option<Credential>, String> {
         return Err("the secret is empty".to_owned());
     }
     Ok(Some(Credential::from_pair(reply.username, Secret::new(reply.secret))))
+}
+
+/// Says that an answer is not what it should be, without the parser's text, which may quote it.
+fn not_json(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    format!("not the expected JSON, line {line}, column {column}")
 }
 
 /// Returns what a failed helper said, on one line. Helpers complain on either stream.

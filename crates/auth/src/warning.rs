@@ -1,7 +1,8 @@
 //! What went wrong on the way to a credential without being a reason to stop.
 
-use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::Place;
 
 /// A credential could not be had; the registry is asked without it.
 ///
@@ -11,14 +12,14 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Warning {
     /// The helper's program is not on the search path.
-    #[error("the credential helper {helper} for {server} is not installed (named by {path})", path = path.display())]
+    #[error("the credential helper {helper} for {server} is not installed (named by {place})")]
     HelperMissing {
         /// The program.
         helper: String,
         /// The server it was to be asked for.
         server: String,
-        /// The file that names it.
-        path: PathBuf,
+        /// What names it.
+        place: Place,
     },
     /// The helper ran and failed.
     #[error("the credential helper {helper} failed for {server} ({status}): {output}")]
@@ -53,10 +54,10 @@ pub enum Warning {
         reason: String,
     },
     /// An entry of a configuration file cannot be used.
-    #[error("the entry {key:?} of {path} cannot be used: {reason}", path = path.display())]
+    #[error("the entry {key:?} of {place} cannot be used: {reason}")]
     UnusableEntry {
-        /// The file.
-        path: PathBuf,
+        /// Where the entry is.
+        place: Place,
         /// The key below `auths`.
         key: String,
         /// What is wrong with it.

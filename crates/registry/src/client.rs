@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::HeaderValue;
-use unlade_auth::{Anonymous, CredentialSource};
+use unlade_auth::{Anonymous, CredentialSource, Found};
 use unlade_oci::Descriptor;
 use unlade_reference::{Registry, Repository, Tag};
 
 use crate::blob::{self, BlobStream};
 use crate::credentials::{Credentials, WarningHook};
 use crate::endpoint::Endpoint;
+use crate::login;
 use crate::manifest::{self, ManifestHead, RawManifest, Selector};
-use crate::ping::{self, Ping};
+use crate::ping::{self, Authentication, Ping};
 use crate::session::Session;
 use crate::tags;
 use crate::transport::Transport;
@@ -55,6 +56,17 @@ impl Client {
     /// The registry cannot be reached or does not speak the API.
     pub async fn ping(&self, registry: &Registry) -> Result<Ping, Error> {
         ping::ping(&self.shared, &*self.shared.session(registry)?).await
+    }
+
+    /// Asks a registry whether it takes a login, and returns which kind it wanted.
+    ///
+    /// The login is the one given, whatever the client's own source of credentials knows. A registry that wants none
+    /// ([`Authentication::Open`](crate::Authentication::Open)) has not looked at it.
+    ///
+    /// # Errors
+    /// The registry or its token server refuses the login ([`Error::class`] is `Auth`), or cannot be reached.
+    pub async fn check_login(&self, registry: &Registry, login: &Found) -> Result<Authentication, Error> {
+        login::check(&self.shared, &*self.shared.session(registry)?, login).await
     }
 
     /// Fetches a manifest or index, at most 4 MiB of it (distribution-spec, *Pulling manifests*).

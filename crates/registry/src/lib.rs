@@ -11,7 +11,7 @@
 //! - `redirect`: follows redirects on top of it, since what may be sent along is ours to decide.
 //! - `session`, `challenge`, `scope`, `token`, `credentials`: what authorises a request, and who shares it.
 //! - `attempt`: one try of one request with all of the above; `retry`: whether and when there is another.
-//! - `manifest`, `blob`, `range`, `tags`, `ping`: the requests themselves.
+//! - `manifest`, `blob`, `range`, `tags`, `ping`, `login`: the requests themselves.
 //! - `error`, `exchange`, `response`, `safe_url`: how failures are told.
 //!
 //! # Invariants
@@ -31,6 +31,7 @@ mod credentials;
 mod endpoint;
 mod error;
 mod exchange;
+mod login;
 mod manifest;
 mod ping;
 mod range;

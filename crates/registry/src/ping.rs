@@ -78,7 +78,8 @@ async fn attempt(shared: &Shared, session: &Session) -> Result<Ping, Failure> {
     Ok(Ping { authentication })
 }
 
-async fn refused(shared: &Shared, reply: Reply) -> Failure {
+/// Makes an error of an answer that is neither a greeting nor a challenge.
+pub(crate) async fn refused(shared: &Shared, reply: Reply) -> Failure {
     let exchange = reply.exchange();
     let (parts, incoming) = reply.response.into_parts();
     let body = Body::new(incoming, shared.transport.timeouts())

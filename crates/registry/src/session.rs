@@ -230,7 +230,7 @@ impl Session {
     }
 
     /// Returns the address of the token server and how far it is trusted.
-    fn realm(&self, realm: Option<&str>, reply: &Reply) -> Result<(Url, Trust), String> {
+    pub(crate) fn realm(&self, realm: Option<&str>, reply: &Reply) -> Result<(Url, Trust), String> {
         let url = checked_realm(realm, self.endpoint.is_plain())?;
         // The registry's own connection may be used again if it is known to lead to a harmless address.
         let harmless = reply.remote().is_some_and(|address| !is_link_local(address.ip()));

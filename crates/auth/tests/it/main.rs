@@ -4,6 +4,8 @@
 
 mod files;
 mod helpers;
+mod login_file;
+mod logins;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;

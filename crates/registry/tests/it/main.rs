@@ -3,6 +3,7 @@
 
 mod auth;
 mod blobs;
+mod login;
 mod manifests;
 mod performance;
 mod ranges;

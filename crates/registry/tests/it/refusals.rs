@@ -235,7 +235,7 @@ impl CredentialSource for Broken {
         let warning = unlade_auth::Warning::HelperMissing {
             helper,
             server,
-            path: "/c/config.json".into(),
+            place: unlade_auth::Place::File("/c/config.json".into()),
         };
         Lookup {
             found: None,

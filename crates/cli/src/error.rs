@@ -269,16 +269,18 @@ impl Error {
         }
     }
 
+    /// What the registry, or the last of its servers, did.
     fn registry_error(&self) -> Option<&unlade_registry::Error> {
-        match self {
-            Self::Registry(error) => Some(error),
-            Self::Pull(unlade_pull::Error::Resolve { source, .. }) => Some(source),
+        let error = match self {
+            Self::Registry(error) => error,
+            Self::Pull(unlade_pull::Error::Resolve { source, .. }) => source,
             Self::Pull(unlade_pull::Error::Layer { source, .. }) => match &**source {
-                Cause::Registry(error) => Some(error),
-                _ => None,
+                Cause::Registry(error) => error,
+                _ => return None,
             },
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(error.main())
     }
 
     /// The registry that it is about, if that is known.

@@ -190,6 +190,20 @@ impl Error {
         }
     }
 
+    /// Tells whether a blob is not the one that its digest promises. A diff ID that does not match is another matter: it
+    /// is the image itself that is wrong then.
+    pub(crate) fn is_wrong_blob(&self) -> bool {
+        let Self::Layer { source, .. } = self else {
+            return false;
+        };
+        match &**source {
+            Cause::Blobs(error) => error.class() == ErrorClass::Integrity,
+            Cause::Images(unlade_images::Error::Blobs { source }) => source.class() == ErrorClass::Integrity,
+            Cause::Images(unlade_images::Error::WrongBlob { .. }) => true,
+            Cause::Registry(_) | Cause::Extract(_) | Cause::Images(_) => false,
+        }
+    }
+
     /// Tells whether the same pull may succeed when it is tried again without any change.
     pub fn is_retryable(&self) -> bool {
         matches!(

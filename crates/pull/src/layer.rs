@@ -58,21 +58,36 @@ impl Context {
                 Attempt::Busy => tokio::time::sleep(BUSY).await,
                 Attempt::Failed(error, Bytes::Old) if error.class() == ErrorClass::Integrity && !again => {
                     again = true;
-                    let reason =
-                        std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                    self.watch.warn(&Warning::FetchedAgain {
-                        digest: job.blob.digest.clone(),
-                        reason,
-                    });
-                    let (store, digest) = (self.store.clone(), job.blob.digest.clone());
-                    self.spawner
-                        .run(move || store.discard_blob(&digest))
-                        .await
-                        .map_err(Error::layer(&job.blob.digest, Stage::Claim))?;
+                    self.discard(job, &error).await?;
+                }
+                // Bytes of this very attempt: a server has lied, and another may not.
+                Attempt::Failed(error, _) if error.is_wrong_blob() && self.is_elsewhere(job) => {
+                    self.discard(job, &error).await?;
                 }
                 Attempt::Failed(error, _) => return Err(error),
             }
         }
+    }
+
+    /// Tells whether another server may have the true blob. Those that gave the wrong one are not asked again.
+    fn is_elsewhere(&self, job: &Job) -> bool {
+        self.client
+            .as_ref()
+            .is_some_and(|client| client.distrust(&job.repository, &job.blob.digest))
+    }
+
+    /// Throws away what there is of the blob, so that it is fetched from its start.
+    async fn discard(&self, job: &Job, error: &Error) -> Result<(), Error> {
+        let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+        self.watch.warn(&Warning::FetchedAgain {
+            digest: job.blob.digest.clone(),
+            reason,
+        });
+        let (store, digest) = (self.store.clone(), job.blob.digest.clone());
+        self.spawner
+            .run(move || store.discard_blob(&digest))
+            .await
+            .map_err(Error::layer(&job.blob.digest, Stage::Claim))
     }
 
     async fn attempt(&self, job: &Job) -> Attempt {

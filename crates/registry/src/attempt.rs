@@ -12,12 +12,11 @@ use url::Url;
 use crate::body::{Body, drain};
 use crate::challenge::Challenge;
 use crate::client::Shared;
-use crate::endpoint::Endpoint;
 use crate::redirect::{is_redirect, location, refusal};
 use crate::response::MAX_ERROR_BYTES;
 use crate::retry::{Failure, Retry, retry_after};
 use crate::session::{Proof, Session};
-use crate::transport::{Outgoing, Trust};
+use crate::transport::{Lines, Outgoing, Trust};
 use crate::{CredentialsNote, Error, ErrorResponse, Exchange, TransportError};
 
 /// How many challenges of one request are answered: one for the proof, one for a token that was too old or too narrow.
@@ -39,8 +38,31 @@ pub(crate) enum To<'a> {
         session: &'a Session,
         repository: &'a Repository,
     },
-    /// Some server that a manifest names; it gets no credentials.
-    Stranger,
+    /// Some server that a manifest names; it gets no credentials. Trusted are the authorities that are trusted there.
+    Stranger(&'a Lines),
+}
+
+/// How the first URL of a request is reached, and how far it is trusted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Via<'a> {
+    pub(crate) lines: &'a Lines,
+    /// Whether the TLS settings are for this very server.
+    pub(crate) is_own: bool,
+    pub(crate) trust: Trust,
+    /// Whether it may redirect to link-local addresses.
+    pub(crate) allow_link_local: bool,
+}
+
+impl<'a> Via<'a> {
+    /// To an endpoint that the user named.
+    pub(crate) fn endpoint(session: &'a Session) -> Self {
+        Self {
+            lines: session.lines(),
+            is_own: true,
+            trust: Trust::Named,
+            allow_link_local: session.endpoint().is_loopback(),
+        }
+    }
 }
 
 /// An answer, and where it came from in the end. Not `Debug`: the URL may be signed.
@@ -65,9 +87,18 @@ impl Reply {
 
 /// Tries once. An answer with a status of success comes back as it is, and so does a 416 to a request for a range.
 pub(crate) async fn attempt(shared: &Shared, call: &Call<'_>) -> Result<Reply, Failure> {
-    let To::Registry { session, repository } = call.to else {
-        let reply = follow(shared, outgoing(call, None), Trust::Told, None).await?;
-        return judge(shared, call, reply, None).await;
+    let (session, repository) = match call.to {
+        To::Registry { session, repository } => (session, repository),
+        To::Stranger(lines) => {
+            let via = Via {
+                lines,
+                is_own: false,
+                trust: Trust::Told,
+                allow_link_local: false,
+            };
+            let reply = follow(shared, outgoing(call), HeaderMap::new(), via).await?;
+            return judge(shared, call, reply, None).await;
+        }
     };
     let mut proof = session.proof(shared, repository).await?;
     for _ in 0..MAX_CHALLENGES {
@@ -89,18 +120,18 @@ pub(crate) async fn attempt(shared: &Shared, call: &Call<'_>) -> Result<Reply, F
 }
 
 async fn send(shared: &Shared, call: &Call<'_>, session: &Session, proof: Option<&Proof>) -> Result<Reply, Failure> {
-    follow(shared, outgoing(call, proof), Trust::Named, Some(session.endpoint())).await
+    let mut own = session.endpoint().headers().clone();
+    if let Some(proof) = proof {
+        own.insert(header::AUTHORIZATION, proof.header.clone());
+    }
+    follow(shared, outgoing(call), own, Via::endpoint(session)).await
 }
 
-fn outgoing(call: &Call<'_>, proof: Option<&Proof>) -> Outgoing {
-    let mut headers = call.headers.clone();
-    if let Some(proof) = proof {
-        headers.insert(header::AUTHORIZATION, proof.header.clone());
-    }
+fn outgoing(call: &Call<'_>) -> Outgoing {
     Outgoing {
         method: call.method.clone(),
         url: call.url.clone(),
-        headers,
+        headers: call.headers.clone(),
         body: bytes::Bytes::new(),
     }
 }
@@ -152,27 +183,33 @@ async fn judge_bad_request(
 
 /// Sends a request and follows redirects.
 ///
-/// `Authorization` goes to the first URL's origin only, and is gone for good once another has been seen. `endpoint` is the
-/// registry's, if it is a registry that is asked.
+/// `Authorization` and the headers `own` go to the first URL's origin only, and are gone for good once another has been
+/// seen.
 pub(crate) async fn follow(
     shared: &Shared,
     mut outgoing: Outgoing,
-    trust: Trust,
-    endpoint: Option<&Endpoint>,
+    mut own: HeaderMap,
+    via: Via<'_>,
 ) -> Result<Reply, Failure> {
     let method = outgoing.method.clone();
     let origin = outgoing.url.origin();
-    let allow_link_local = endpoint.is_some_and(Endpoint::is_loopback);
     let mut strayed = false;
     let mut hop = 0;
     loop {
         let url = outgoing.url.clone();
-        let trust = if !strayed || allow_link_local {
-            trust
+        let trust = if !strayed || via.allow_link_local {
+            via.trust
         } else {
             Trust::Told
         };
-        let sent = shared.transport.send(outgoing.clone(), trust).await;
+        let line = via.lines.to(&url, via.is_own && !strayed, trust).await;
+        let line = line.map_err(|source| Error::Config {
+            registry: crate::SafeUrl::from(&url).host(),
+            source,
+        })?;
+        let mut request = outgoing.clone();
+        request.headers.extend(own.clone());
+        let sent = shared.transport.send(&line, request, trust).await;
         let response = sent.map_err(|error| broken(Exchange::new(&method, &url), error, 0))?;
         tracing::debug!(%method, url = %crate::SafeUrl::from(&url), status = response.status().as_u16(), "answered");
         let reply = Reply {
@@ -189,7 +226,7 @@ pub(crate) async fn follow(
                 exchange: reply.exchange(),
             }));
         };
-        if let Some(reason) = refusal(&reply.url, &target, hop, allow_link_local) {
+        if let Some(reason) = refusal(&reply.url, &target, hop, via.allow_link_local) {
             let location = Box::new((&target).into());
             return Err(Failure::last(Error::Redirect {
                 exchange: reply.exchange(),
@@ -200,6 +237,7 @@ pub(crate) async fn follow(
         drain(reply.response.into_body()).await;
         if target.origin() != origin {
             strayed = true;
+            own.clear();
             outgoing.headers.remove(header::AUTHORIZATION);
         }
         outgoing.url = target;
@@ -267,7 +305,7 @@ async fn note(shared: &Shared, call: &Call<'_>, proof: Option<&Proof>) -> Creden
             Some(lookup) if lookup.found.is_none() => CredentialsNote::of(&lookup),
             _ => CredentialsNote::Anonymous,
         },
-        To::Stranger => CredentialsNote::Anonymous,
+        To::Stranger(_) => CredentialsNote::Anonymous,
     }
 }
 

@@ -12,10 +12,10 @@ use url::Url;
 use crate::attempt::{Call, Reply, To, attempt, broken};
 use crate::body::{Body, drain};
 use crate::client::Shared;
+use crate::fallback::{Fallback, Need};
 use crate::range::{Answer, declared_length, judge};
 use crate::response::{content_type, is_page};
 use crate::retry::{Failure, Retrier};
-use crate::session::Session;
 use crate::{Error, Exchange, TransportError, Warning};
 
 /// How far a blob has to move on for its earlier failures to be forgotten. A line that breaks again and again on the way
@@ -40,15 +40,17 @@ pub struct Chunk {
 /// Dropping the stream ends the request. Dropping the future of `next` loses nothing: it may be called again.
 pub struct BlobStream {
     shared: Arc<Shared>,
-    session: Arc<Session>,
     repository: Repository,
     digest: Digest,
     size: u64,
     /// Where else the blob may be had, if the registry does not have it (foreign layers).
     urls: Vec<Url>,
     place: Place,
-    /// Why the places before did not have it; the registry's own error is the one to tell.
+    /// The registry's servers.
+    fallback: Fallback,
+    /// Why they did not have it; that is what is told if the other places do not have it either.
     refused: Option<Error>,
+    /// For the other places.
     retrier: Retrier,
     offset: u64,
     /// The offset at which an earlier failure happened.
@@ -80,36 +82,40 @@ pub(crate) async fn bytes(
     descriptor: &Descriptor,
     limit: u64,
 ) -> Result<Bytes, Error> {
-    let session = shared.session(repository.registry())?;
-    let exchange = || Exchange::new(&Method::GET, &session.endpoint().blob(repository, &descriptor.digest));
     if descriptor.size > limit {
+        let route = shared.route(repository).await?;
+        let target = Fallback::new(shared.policy, &route, Need::Pull, |_| true)?.target();
         return Err(Error::TooLarge {
-            exchange: exchange(),
+            exchange: Exchange::new(&Method::GET, &target.blob(&descriptor.digest)),
             document: "blob",
             limit,
         });
     }
-    let mut stream = BlobStream::open(shared, repository, descriptor, 0).await?;
-    let mut all = BytesMut::new();
-    while let Some(Chunk { offset, data }) = stream.next().await? {
-        if offset == 0 {
-            all.clear();
+    loop {
+        let mut stream = BlobStream::open(Arc::clone(&shared), repository, descriptor, 0).await?;
+        let mut all = BytesMut::new();
+        while let Some(Chunk { offset, data }) = stream.next().await? {
+            if offset == 0 {
+                all.clear();
+            }
+            all.extend_from_slice(&data);
         }
-        all.extend_from_slice(&data);
+        let mut hasher = Hasher::new(descriptor.digest.algorithm());
+        hasher.update(&all);
+        let actual = hasher.finish();
+        if actual == descriptor.digest {
+            return Ok(all.freeze());
+        }
+        if !shared.distrust(repository, &descriptor.digest) {
+            let expected = descriptor.digest.clone();
+            return Err(Error::DigestMismatch {
+                exchange: stream.exchange(),
+                expected,
+                actual,
+                by_header: false,
+            });
+        }
     }
-    let mut hasher = Hasher::new(descriptor.digest.algorithm());
-    hasher.update(&all);
-    let actual = hasher.finish();
-    if actual != descriptor.digest {
-        let expected = descriptor.digest.clone();
-        return Err(Error::DigestMismatch {
-            exchange: exchange(),
-            expected,
-            actual,
-            by_header: false,
-        });
-    }
-    Ok(all.freeze())
 }
 
 impl BlobStream {
@@ -119,11 +125,13 @@ impl BlobStream {
         descriptor: &Descriptor,
         offset: u64,
     ) -> Result<Self, Error> {
-        let session = shared.session(repository.registry())?;
+        let route = shared.route(repository).await?;
+        let fallback = Fallback::new(shared.policy, &route, Need::Pull, |target| {
+            shared.ledger.trusts(&descriptor.digest, &target.session)
+        })?;
         let retrier = Retrier::new(shared.policy);
         let urls = descriptor.urls.iter().filter_map(|text| Url::parse(text).ok());
         let mut stream = Self {
-            session,
             repository: repository.clone(),
             digest: descriptor.digest.clone(),
             size: descriptor.size,
@@ -131,6 +139,7 @@ impl BlobStream {
                 .filter(|url| url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url)))
                 .collect(),
             place: Place::Registry,
+            fallback,
             refused: None,
             retrier,
             offset,
@@ -184,9 +193,9 @@ impl BlobStream {
         }
     }
 
-    /// Returns how many attempts it took so far.
+    /// Returns how many attempts it took so far, at all servers together.
     pub fn attempts(&self) -> u32 {
-        self.retrier.attempts()
+        self.fallback.failures() + self.retrier.made() + 1
     }
 
     /// Tells whether the stream had to begin again at offset 0.
@@ -231,7 +240,7 @@ impl BlobStream {
 
     fn url(&self) -> Url {
         match self.place {
-            Place::Registry => self.session.endpoint().blob(&self.repository, &self.digest),
+            Place::Registry => self.fallback.target().blob(&self.digest),
             Place::Url(index) => self.urls[index].clone(),
         }
     }
@@ -256,24 +265,33 @@ impl BlobStream {
     }
 
     async fn fail(&mut self, failure: Failure) -> Result<(), Error> {
-        if self.offset >= self.failed_at.saturating_add(PROGRESS_BYTES) {
-            self.retrier.progressed();
-        }
+        let progressed = self.offset >= self.failed_at.saturating_add(PROGRESS_BYTES);
         self.failed_at = self.offset;
-        match self.retrier.pause(failure).await {
+        let failed = if self.place == Place::Registry {
+            if progressed {
+                self.fallback.progressed();
+            }
+            self.fallback.failed(&self.shared, failure).await
+        } else {
+            if progressed {
+                self.retrier.progressed();
+            }
+            self.retrier.pause(failure).await
+        };
+        match failed {
             Ok(()) => Ok(()),
             Err(error) => self.move_on(error),
         }
     }
 
-    /// Goes to the next place that may have the blob, if the last one said that it does not.
+    /// Goes to the next place that may have the blob, if the registry said that it does not.
     fn move_on(&mut self, error: Error) -> Result<(), Error> {
         let next = match self.place {
             Place::Registry => 0,
             Place::Url(index) => index + 1,
         };
-        let may_be_elsewhere = matches!(error, Error::NotFound { .. } | Error::Denied { .. }) || self.refused.is_some();
-        if may_be_elsewhere && next < self.urls.len() {
+        let said_no = matches!(error.main(), Error::NotFound { .. } | Error::Denied { .. });
+        if (said_no || self.refused.is_some()) && next < self.urls.len() {
             self.refused.get_or_insert(error);
             self.place = Place::Url(next);
             self.retrier.progressed();
@@ -293,12 +311,10 @@ impl BlobStream {
             let range = HeaderValue::from_str(&format!("bytes={from}-"));
             headers.extend(range.ok().map(|range| (header::RANGE, range)));
         }
+        let target = self.fallback.target();
         let to = match self.place {
-            Place::Registry => To::Registry {
-                session: &self.session,
-                repository: &self.repository,
-            },
-            Place::Url(_) => To::Stranger,
+            Place::Registry => target.to(),
+            Place::Url(_) => To::Stranger(target.session.lines()),
         };
         let call = Call {
             method: Method::GET,
@@ -339,6 +355,10 @@ impl BlobStream {
     }
 
     fn accept(&mut self, reply: Reply, exchange: Box<Exchange>, end: Option<u64>) {
+        if self.place == Place::Registry && self.fallback.has_several() {
+            self.fallback.served();
+            self.shared.ledger.served(&self.digest, &self.fallback.target().session);
+        }
         let body = Body::new(reply.response.into_body(), self.shared.transport.timeouts());
         self.current = Some(Current { body, exchange, end });
     }

@@ -6,20 +6,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::HeaderValue;
+use tokio::sync::OnceCell;
 use unlade_auth::{Anonymous, CredentialSource, Found};
-use unlade_oci::Descriptor;
+use unlade_oci::{Descriptor, Digest};
 use unlade_reference::{Registry, Repository, Tag};
 
 use crate::blob::{self, BlobStream};
 use crate::credentials::{Credentials, WarningHook};
+use crate::distrust::Ledger;
 use crate::endpoint::Endpoint;
 use crate::login;
 use crate::manifest::{self, ManifestHead, RawManifest, Selector};
 use crate::ping::{self, Authentication, Ping};
+use crate::route::{Route, Target};
 use crate::session::Session;
 use crate::tags;
 use crate::transport::Transport;
-use crate::{Error, RetryPolicy, Timeouts, Warning};
+use crate::{ConfigError, EndpointSettings, EndpointSource, Error, RetryPolicy, Role, Roots, Timeouts, Warning};
 
 /// Pulls from registries. Cheap to clone; clones share connections, tokens and credentials.
 #[derive(Clone, Debug)]
@@ -33,7 +36,10 @@ pub(crate) struct Shared {
     pub(crate) transport: Transport,
     pub(crate) policy: RetryPolicy,
     pub(crate) credentials: Credentials,
-    sessions: Mutex<HashMap<Registry, Arc<Session>>>,
+    pub(crate) ledger: Ledger,
+    source: Option<Arc<dyn EndpointSource>>,
+    sessions: Mutex<Vec<Arc<Session>>>,
+    routes: Mutex<HashMap<Repository, Arc<OnceCell<Arc<Route>>>>>,
 }
 
 impl Client {
@@ -43,6 +49,8 @@ impl Client {
             credentials: Arc::new(Anonymous),
             retry: RetryPolicy::default(),
             timeouts: Timeouts::default(),
+            endpoints: None,
+            roots: Roots::default(),
             user_agent: HeaderValue::from_static(concat!("unlade/", env!("CARGO_PKG_VERSION"))),
             on_warning: Arc::new(|_| {}),
         }
@@ -50,12 +58,13 @@ impl Client {
 
     /// Asks whether a registry speaks the API, and which login it wants (distribution-spec, *Determining Support*).
     ///
-    /// No credentials are sent: an answer that asks for some is an answer.
+    /// No credentials are sent: an answer that asks for some is an answer. Mirrors are not asked: which login they want says
+    /// nothing about the registry.
     ///
     /// # Errors
     /// The registry cannot be reached or does not speak the API.
     pub async fn ping(&self, registry: &Registry) -> Result<Ping, Error> {
-        ping::ping(&self.shared, &*self.shared.session(registry)?).await
+        ping::ping(&self.shared, registry).await
     }
 
     /// Asks a registry whether it takes a login, and returns which kind it wanted.
@@ -66,7 +75,7 @@ impl Client {
     /// # Errors
     /// The registry or its token server refuses the login ([`Error::class`] is `Auth`), or cannot be reached.
     pub async fn check_login(&self, registry: &Registry, login: &Found) -> Result<Authentication, Error> {
-        login::check(&self.shared, &*self.shared.session(registry)?, login).await
+        login::check(&self.shared, registry, login).await
     }
 
     /// Fetches a manifest or index, at most 4 MiB of it (distribution-spec, *Pulling manifests*).
@@ -128,16 +137,105 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Says that a blob which came through this client does not have its digest.
+    ///
+    /// The servers that gave bytes of it are not asked for it again, except the last one of the repository's. Returns whether
+    /// that leaves something to try: another server may have the true blob. A warning names each that is left out.
+    pub fn distrust(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.shared.distrust(repository, digest)
+    }
+}
+
 impl Shared {
-    /// Returns what is known about a registry.
-    pub(crate) fn session(&self, registry: &Registry) -> Result<Arc<Session>, Error> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = sessions.get(registry) {
-            return Ok(Arc::clone(session));
+    /// Returns the servers of a repository, with what is known about them.
+    pub(crate) async fn route(&self, repository: &Repository) -> Result<Arc<Route>, Error> {
+        let cell = {
+            let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(routes.entry(repository.clone()).or_default())
+        };
+        let route = cell.get_or_try_init(|| async {
+            let registry = repository.registry();
+            let settings = self.endpoints(registry, repository.path()).await?;
+            let targets = settings.iter().map(|settings| {
+                let target = Target::new(self.session(settings), repository, settings);
+                target.map(Arc::new).map_err(|source| unusable(registry, source))
+            });
+            Ok(Arc::new(Route {
+                registry: registry.clone(),
+                targets: targets.collect::<Result<_, _>>()?,
+            }))
+        });
+        route.await.cloned()
+    }
+
+    /// Asks the configuration for the servers of a repository; at least one.
+    pub(crate) async fn endpoints(&self, registry: &Registry, path: &str) -> Result<Vec<EndpointSettings>, Error> {
+        let mut found = Vec::new();
+        if let Some(source) = &self.source {
+            let (source, name, path) = (Arc::clone(source), registry.clone(), path.to_owned());
+            let asked = crate::blocking::run(move || source.endpoints(&name, &path)).await;
+            found = asked.map_err(|source| unusable(registry, source))?;
         }
-        let session = Arc::new(Session::new(Endpoint::upstream(registry)?));
-        sessions.insert(registry.clone(), Arc::clone(&session));
-        Ok(session)
+        if found.is_empty() {
+            found.push(EndpointSettings::standard(registry).map_err(|source| unusable(registry, source))?);
+        }
+        Ok(found)
+    }
+
+    /// Returns the registry's own server. Configuration may name several ways to it, and may leave it out.
+    pub(crate) async fn own_servers(&self, registry: &Registry) -> Result<Vec<Arc<Session>>, Error> {
+        let endpoints = self.endpoints(registry, "").await?;
+        let own = endpoints.iter().filter(|settings| settings.role == Role::Registry);
+        let sessions: Vec<_> = own.map(|settings| self.session(settings)).collect();
+        if sessions.is_empty() {
+            return Err(Error::NoEndpoint {
+                registry: registry.to_string(),
+                purpose: "the login that it wants",
+            });
+        }
+        Ok(sessions)
+    }
+
+    /// Returns what is known about a server.
+    pub(crate) fn session(&self, settings: &EndpointSettings) -> Arc<Session> {
+        let endpoint = Endpoint::new(settings);
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = sessions.iter().find(|session| session.endpoint().is_same(&endpoint));
+        if let Some(session) = known {
+            return Arc::clone(session);
+        }
+        let lines = self.transport.lines(&settings.tls, settings.connect_timeout);
+        let session = Arc::new(Session::new(endpoint, lines));
+        sessions.push(Arc::clone(&session));
+        session
+    }
+
+    pub(crate) fn distrust(&self, repository: &Repository, digest: &Digest) -> bool {
+        let route = {
+            let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+            routes.get(repository).and_then(|cell| cell.get().cloned())
+        };
+        let Some(last) = route.as_ref().and_then(|route| route.targets.last()) else {
+            return false;
+        };
+        let liars = self
+            .ledger
+            .distrust(digest, |session| !Arc::ptr_eq(session, &last.session));
+        for session in &liars {
+            self.credentials.warn(&Warning::WrongContent {
+                host: session.endpoint().host(),
+                digest: digest.clone(),
+            });
+        }
+        !liars.is_empty()
+    }
+}
+
+fn unusable(registry: &Registry, source: ConfigError) -> Error {
+    Error::Config {
+        registry: registry.to_string(),
+        source,
     }
 }
 
@@ -147,6 +245,8 @@ pub struct ClientBuilder {
     credentials: Arc<dyn CredentialSource>,
     retry: RetryPolicy,
     timeouts: Timeouts,
+    endpoints: Option<Arc<dyn EndpointSource>>,
+    roots: Roots,
     user_agent: HeaderValue,
     on_warning: WarningHook,
 }
@@ -170,6 +270,21 @@ impl ClientBuilder {
         self
     }
 
+    /// Asks `source` which servers answer for a repository. Without one, and where it says nothing, that is the registry's own
+    /// server with [`EndpointSettings::standard`] settings.
+    ///
+    /// The source is asked once for each repository, on a thread that may block.
+    pub fn endpoints(mut self, source: Arc<dyn EndpointSource>) -> Self {
+        self.endpoints = Some(source);
+        self
+    }
+
+    /// Trusts the certificate authorities `roots` everywhere.
+    pub fn roots(mut self, roots: Roots) -> Self {
+        self.roots = roots;
+        self
+    }
+
     /// Calls itself `name` to servers, instead of `unlade/VERSION`.
     pub fn user_agent(mut self, name: HeaderValue) -> Self {
         self.user_agent = name;
@@ -184,16 +299,21 @@ impl ClientBuilder {
 
     /// Makes the client.
     ///
+    /// Nothing is read and nobody is asked before the first request.
+    ///
     /// # Errors
-    /// TLS that cannot be set up.
+    /// Settings that contradict each other.
     pub fn build(self) -> Result<Client, Error> {
-        let transport = Transport::new(self.timeouts, self.user_agent)?;
+        let transport = Transport::new(self.timeouts, self.user_agent, self.roots);
         let credentials = Credentials::new(self.credentials, self.on_warning);
         let shared = Shared {
             transport,
             policy: self.retry,
             credentials,
+            ledger: Ledger::default(),
+            source: self.endpoints,
             sessions: Mutex::default(),
+            routes: Mutex::default(),
         };
         Ok(Client {
             shared: Arc::new(shared),
@@ -207,6 +327,8 @@ impl fmt::Debug for ClientBuilder {
             .field("credentials", &self.credentials)
             .field("retry", &self.retry)
             .field("timeouts", &self.timeouts)
+            .field("endpoints", &self.endpoints)
+            .field("roots", &self.roots)
             .field("user_agent", &self.user_agent)
             .finish_non_exhaustive()
     }

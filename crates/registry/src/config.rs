@@ -3,11 +3,10 @@
 //! An [`EndpointSource`] answers for one repository with an ordered list of [`EndpointSettings`]: mirrors first, the
 //! registry's own server last. [`CertsDirs`] reads containerd's and docker's `certs.d` directories, [`RegistriesConf`] the
 //! file of podman, skopeo and CRI-O, and [`FirstOf`] asks several sources in turn. All of them are plain values: nothing
-//! here looks at the environment or chooses a path. [`Client`](crate::Client) does not ask them yet: it goes to the registry's
-//! own server.
+//! here looks at the environment or chooses a path.
 
 mod certs_dirs;
-mod document;
+pub(crate) mod document;
 mod error;
 mod hosts_toml;
 mod registries_conf;
@@ -41,6 +40,8 @@ pub trait EndpointSource: Send + Sync + fmt::Debug {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointSettings {
+    /// Whether it is the registry's own server or stands in for it.
+    pub role: Role,
     /// What repository paths are appended to, with a slash at its end: `https://mirror.example/v2/`. Its scheme decides
     /// whether TLS is spoken.
     pub base: Url,
@@ -62,9 +63,10 @@ pub struct EndpointSettings {
 }
 
 impl EndpointSettings {
-    /// Returns the settings of a server at `base` without anything special.
+    /// Returns the settings of a registry's own server at `base` without anything special.
     pub fn new(base: Url, origin: Origin) -> Self {
         Self {
+            role: Role::Registry,
             base,
             path: None,
             namespace: None,
@@ -94,6 +96,15 @@ impl EndpointSettings {
     pub fn host(&self) -> String {
         crate::SafeUrl::from(&self.base).host()
     }
+}
+
+/// What a server is to a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is asked first, and what it does not have or does not give is asked for elsewhere.
+    Mirror,
+    /// The registry's own server, or what stands for it. What it denies is denied.
+    Registry,
 }
 
 /// What a server is asked for.

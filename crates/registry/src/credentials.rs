@@ -46,13 +46,7 @@ impl Credentials {
         };
         let lookup = cell.get_or_init(|| async {
             let (source, repository) = (Arc::clone(&self.source), repository.clone());
-            let lookup = tokio::task::spawn_blocking(move || source.lookup(&repository)).await;
-            let lookup = match lookup.map_err(tokio::task::JoinError::try_into_panic) {
-                Ok(lookup) => lookup,
-                Err(Ok(panic)) => std::panic::resume_unwind(panic),
-                // The runtime is being shut down, and with it whoever waits here.
-                Err(Err(_cancelled)) => Lookup::default(),
-            };
+            let lookup = crate::blocking::run(move || source.lookup(&repository)).await;
             for warning in &lookup.warnings {
                 self.warn(&warning.clone().into());
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use unlade_oci::{Digest, ErrorClass};
 
-use crate::{Attempts, CredentialsNote, ErrorResponse, Exchange, Phase, SafeUrl, TransportError};
+use crate::{Attempts, ConfigError, CredentialsNote, ErrorResponse, Exchange, Phase, SafeUrl, TransportError};
 
 /// A request that failed for good: what could be tried again has been.
 ///
@@ -12,19 +12,30 @@ use crate::{Attempts, CredentialsNote, ErrorResponse, Exchange, Phase, SafeUrl, 
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// TLS cannot be set up with the settings given.
-    #[error("TLS cannot be set up")]
-    Tls {
-        /// What is wrong with them.
-        source: rustls::Error,
-    },
-    /// The registry's name makes no URL.
-    #[error("the registry {registry:?} has no usable address: {reason}")]
-    Address {
-        /// The name.
+    /// The configuration of the registry cannot be used.
+    #[error("the configuration for {registry} cannot be used")]
+    Config {
+        /// The registry.
         registry: String,
         /// What is wrong with it.
-        reason: String,
+        source: ConfigError,
+    },
+    /// No server is configured that may be asked for this.
+    #[error("no server for {registry} may be asked for {purpose}, by its configuration")]
+    NoEndpoint {
+        /// The registry.
+        registry: String,
+        /// What was wanted.
+        purpose: &'static str,
+    },
+    /// All servers of a registry failed.
+    #[error("none of the {} servers for {registry} could give it{}", failures.len(), list(failures))]
+    Endpoints {
+        /// The registry.
+        registry: String,
+        /// What each of them did, in the order of the configuration; at least two. The last is the registry's own server, or
+        /// what stands for it, and decides what kind of error this is.
+        failures: Vec<EndpointError>,
     },
     /// No connection, or it broke before the answer or within it.
     #[error("{exchange} failed{}{}", after_bytes(*received), exchange.attempts)]
@@ -189,11 +200,43 @@ pub enum Error {
     },
 }
 
+/// What one of several servers did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndpointError {
+    /// Which one: `host` or `host:port`.
+    pub host: String,
+    /// Why it did not answer the request.
+    pub error: Error,
+}
+
 impl Error {
+    /// Makes one error of those of all servers of a registry; it is the only one's own if there is but one.
+    pub(crate) fn of_endpoints(registry: &str, mut failures: Vec<EndpointError>) -> Self {
+        match failures.pop() {
+            Some(only) if failures.is_empty() => only.error,
+            last => {
+                failures.extend(last);
+                Self::Endpoints {
+                    registry: registry.to_owned(),
+                    failures,
+                }
+            }
+        }
+    }
+
+    /// Returns the error that decides what kind this is: that of the last server, if there were several.
+    pub fn main(&self) -> &Self {
+        match self {
+            Self::Endpoints { failures, .. } => failures.last().map_or(self, |failure| failure.error.main()),
+            _ => self,
+        }
+    }
+
     /// Returns the class.
     pub fn class(&self) -> ErrorClass {
-        match self {
-            Self::Tls { .. } | Self::Address { .. } => ErrorClass::Invalid,
+        match self.main() {
+            Self::Config { .. } | Self::NoEndpoint { .. } => ErrorClass::Invalid,
             Self::NotFound { .. } => ErrorClass::NotFound,
             Self::Denied { .. } | Self::TokenRefused { .. } | Self::Challenge { .. } => ErrorClass::Auth,
             Self::RateLimited { .. } => ErrorClass::RateLimited,
@@ -206,13 +249,15 @@ impl Error {
             | Self::RedirectLocation { .. }
             | Self::Page { .. }
             | Self::Malformed { .. }
-            | Self::Range { .. } => ErrorClass::Network,
+            | Self::Range { .. }
+            | Self::Endpoints { .. } => ErrorClass::Network,
         }
     }
 
     /// Tells whether the same request may work later without anything being changed.
     pub fn is_retryable(&self) -> bool {
         match self {
+            Self::Endpoints { failures, .. } => failures.iter().any(|failure| failure.error.is_retryable()),
             Self::Transport { source, .. } => source.is_transient(),
             Self::Timeout { .. } | Self::RateLimited { .. } | Self::Range { .. } => true,
             Self::Status { response, .. } => response.status.is_server_error() || response.status.as_u16() == 408,
@@ -222,12 +267,12 @@ impl Error {
 
     /// Tells whether the registry says that there is no such thing.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. })
+        matches!(self.main(), Self::NotFound { .. })
     }
 
     /// Returns the registry's answer, if that is what failed.
     pub fn response(&self) -> Option<&ErrorResponse> {
-        match self {
+        match self.main() {
             Self::NotFound { response, .. }
             | Self::Denied { response, .. }
             | Self::TokenRefused { response, .. }
@@ -239,8 +284,8 @@ impl Error {
 
     /// Returns the request that failed; `None` if it did not come to one.
     pub fn exchange(&self) -> Option<&Exchange> {
-        match self {
-            Self::Tls { .. } | Self::Address { .. } => None,
+        match self.main() {
+            Self::Config { .. } | Self::NoEndpoint { .. } | Self::Endpoints { .. } => None,
             Self::Transport { exchange, .. }
             | Self::Timeout { exchange, .. }
             | Self::NotFound { exchange, .. }
@@ -262,7 +307,7 @@ impl Error {
 
     fn exchange_mut(&mut self) -> Option<&mut Exchange> {
         match self {
-            Self::Tls { .. } | Self::Address { .. } => None,
+            Self::Config { .. } | Self::NoEndpoint { .. } | Self::Endpoints { .. } => None,
             Self::Transport { exchange, .. }
             | Self::Timeout { exchange, .. }
             | Self::NotFound { exchange, .. }
@@ -299,6 +344,48 @@ impl Error {
         }
         self
     }
+
+    /// Tells whether the server could not be reached at all, so that others should be asked before it for a while.
+    pub(crate) fn is_out_of_reach(&self) -> bool {
+        match self {
+            Self::Transport { source, .. } => source.is_connect(),
+            Self::Timeout { phase, .. } => matches!(phase, Phase::Connect | Phase::Response),
+            _ => false,
+        }
+    }
+
+    /// Tells whether the server answered with something else than what it was asked for.
+    pub(crate) fn is_wrong_content(&self) -> bool {
+        matches!(
+            self,
+            Self::DigestMismatch { .. }
+                | Self::SizeMismatch { .. }
+                | Self::Page { .. }
+                | Self::Malformed { .. }
+                | Self::TooLarge { .. }
+        )
+    }
+}
+
+/// Tells all levels of an error in one line.
+pub(crate) fn full_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Each with all its causes, since an error can have only one as its source.
+fn list(failures: &[EndpointError]) -> String {
+    failures
+        .iter()
+        .fold(String::new(), |text, EndpointError { host, error }| {
+            let start = if text.is_empty() { ": " } else { "; " };
+            text + start + host + ": " + &full_text(error)
+        })
 }
 
 fn after_bytes(received: u64) -> String {

@@ -6,7 +6,8 @@
 //!
 //! # Map
 //! - `config`: where registries are served, by default and by the files that people keep that in.
-//! - `endpoint`: where a registry's API lives. The one place that decides scheme and host.
+//! - `route`: which servers hold a repository, and how its URLs look there; `endpoint`: one such server.
+//! - `fallback`: which of them is asked next, and when; `distrust`: which of them have lied.
 //! - `transport`: connections, TLS, timeouts, and which addresses may be connected to. One request in, one response out.
 //! - `redirect`: follows redirects on top of it, since what may be sent along is ours to decide.
 //! - `session`, `challenge`, `scope`, `token`, `credentials`: what authorises a request, and who shares it.
@@ -15,7 +16,8 @@
 //! - `error`, `exchange`, `response`, `safe_url`: how failures are told.
 //!
 //! # Invariants
-//! - Credentials go to the registry's own origin and to the token server that it names, never further.
+//! - Credentials go to the origin that they are for and to the token server that it names, never further: a mirror gets
+//!   those of its own host, not those of the registry.
 //! - `https` never becomes `http`, neither by a redirect nor by falling back.
 //! - No `Debug`, `Display` or log line holds a password, a token, or the signature of a presigned URL.
 //! - No task is left running: a request lives as long as the future that waits for it.
@@ -23,14 +25,17 @@
 mod address;
 mod attempt;
 mod blob;
+mod blocking;
 mod body;
 mod challenge;
 mod client;
 mod config;
 mod credentials;
+mod distrust;
 mod endpoint;
 mod error;
 mod exchange;
+mod fallback;
 mod login;
 mod manifest;
 mod ping;
@@ -38,6 +43,7 @@ mod range;
 mod redirect;
 mod response;
 mod retry;
+mod route;
 mod safe_url;
 mod scope;
 mod session;
@@ -52,15 +58,15 @@ pub use blob::{BlobStream, Chunk};
 pub use client::{Client, ClientBuilder};
 pub use config::{
     Capabilities, CertsDirs, ClientCertificate, ConfigError, EndpointSettings, EndpointSource, FirstOf, Origin,
-    RegistriesConf, TlsSettings,
+    RegistriesConf, Role, TlsSettings,
 };
-pub use error::Error;
+pub use error::{EndpointError, Error};
 pub use exchange::{CredentialsNote, Exchange};
 pub use manifest::{ManifestHead, RawManifest, Selector};
 pub use ping::{Authentication, Ping};
 pub use response::{ErrorResponse, RegistryError};
 pub use retry::{Attempts, RetryPolicy};
 pub use safe_url::SafeUrl;
-pub use settings::Timeouts;
+pub use settings::{Roots, Timeouts};
 pub use transport::{Phase, TransportError};
 pub use warning::Warning;

@@ -2,8 +2,9 @@
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use unlade_auth::{Credential, Found, Lookup};
+use unlade_reference::Registry;
 
-use crate::attempt::{self, Reply};
+use crate::attempt::{self, Reply, Via};
 use crate::body::{Body, drain};
 use crate::challenge::Challenge;
 use crate::client::Shared;
@@ -13,11 +14,27 @@ use crate::retry::{Failure, Retrier};
 use crate::scope::ScopeSet;
 use crate::session::Session;
 use crate::token_request::{TokenRequest, basic, bearer};
-use crate::transport::{Outgoing, Trust};
-use crate::{CredentialsNote, Error, ErrorResponse};
+use crate::transport::Outgoing;
+use crate::{CredentialsNote, EndpointError, Error, ErrorResponse};
 
 /// Asks a registry whether it takes `found`, and returns what it wanted: with [`Authentication::Open`] it did not look.
-pub(crate) async fn check(shared: &Shared, session: &Session, found: &Found) -> Result<Authentication, Error> {
+///
+/// A server that answers decides; only for one that is out of reach another way to it is tried.
+pub(crate) async fn check(shared: &Shared, registry: &Registry, found: &Found) -> Result<Authentication, Error> {
+    let mut failures = Vec::new();
+    for session in shared.own_servers(registry).await? {
+        match check_one(shared, &session, found).await {
+            Err(error) if error.is_out_of_reach() => failures.push(EndpointError {
+                host: session.endpoint().host(),
+                error,
+            }),
+            answer => return answer,
+        }
+    }
+    Err(Error::of_endpoints(registry.as_str(), failures))
+}
+
+async fn check_one(shared: &Shared, session: &Session, found: &Found) -> Result<Authentication, Error> {
     let mut retrier = Retrier::new(shared.policy);
     loop {
         match attempt(shared, session, found).await {
@@ -84,7 +101,7 @@ async fn prove(
                 } else {
                     let request = TokenRequest {
                         realm: &realm,
-                        trust,
+                        via: session.via_realm(&realm, trust),
                         service: service.as_deref(),
                         scopes: &ScopeSet::default(),
                         lookup: &Lookup {
@@ -114,15 +131,15 @@ async fn prove(
 }
 
 async fn ask(shared: &Shared, session: &Session, proof: Option<HeaderValue>) -> Result<Reply, Failure> {
-    let mut headers = HeaderMap::new();
-    headers.extend(proof.map(|proof| (header::AUTHORIZATION, proof)));
+    let mut own = session.endpoint().headers().clone();
+    own.extend(proof.map(|proof| (header::AUTHORIZATION, proof)));
     let outgoing = Outgoing {
         method: Method::GET,
-        url: session.endpoint().base(),
-        headers,
+        url: session.endpoint().base().clone(),
+        headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
     };
-    attempt::follow(shared, outgoing, Trust::Named, Some(session.endpoint())).await
+    attempt::follow(shared, outgoing, own, Via::endpoint(session)).await
 }
 
 async fn denied(shared: &Shared, reply: Reply, found: &Found) -> Failure {

@@ -8,12 +8,13 @@ use unlade_oci::{Digest, MAX_MANIFEST_BYTES, MediaType};
 use unlade_reference::{Reference, Repository, Tag};
 
 use crate::Error;
-use crate::attempt::{Call, Reply, To, attempt, broken};
+use crate::attempt::{Call, Reply, attempt, broken};
 use crate::body::{Body, ReadError};
 use crate::client::Shared;
+use crate::fallback::{Fallback, Need};
 use crate::response::{content_type, is_page, looks_like_page};
-use crate::retry::{Failure, Retrier};
-use crate::session::Session;
+use crate::retry::Failure;
+use crate::route::Target;
 
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
@@ -75,13 +76,12 @@ pub(crate) async fn get(
     repository: &Repository,
     selector: &Selector<'_>,
 ) -> Result<RawManifest, Error> {
-    let session = shared.session(repository.registry())?;
-    let call = call(Method::GET, &session, repository, selector);
-    let mut retrier = Retrier::new(shared.policy);
+    let mut fallback = servers(shared, repository, selector).await?;
     loop {
-        match try_get(shared, &call, selector).await {
+        let target = fallback.target();
+        match try_get(shared, &call(Method::GET, &target, selector), selector).await {
             Ok(manifest) => return Ok(manifest),
-            Err(failure) => retrier.pause(failure).await?,
+            Err(failure) => fallback.failed(shared, failure).await?,
         }
     }
 }
@@ -91,12 +91,12 @@ pub(crate) async fn head(
     repository: &Repository,
     selector: &Selector<'_>,
 ) -> Result<ManifestHead, Error> {
-    let session = shared.session(repository.registry())?;
-    let call = call(Method::HEAD, &session, repository, selector);
-    let mut retrier = Retrier::new(shared.policy);
+    let mut fallback = servers(shared, repository, selector).await?;
     loop {
-        match attempt(shared, &call).await {
-            Ok(reply) => return judge_head(&reply),
+        let target = fallback.target();
+        let answer = attempt(shared, &call(Method::HEAD, &target, selector)).await;
+        match answer.and_then(|reply| judge_head(&reply).map_err(Failure::last)) {
+            Ok(head) => return Ok(head),
             Err(Failure { error, .. }) if error.response().is_some_and(|response| response.status.as_u16() == 405) => {
                 let RawManifest {
                     bytes,
@@ -109,20 +109,29 @@ pub(crate) async fn head(
                     media_type,
                 });
             }
-            Err(failure) => retrier.pause(failure).await?,
+            Err(failure) => fallback.failed(shared, failure).await?,
         }
     }
 }
 
-fn call<'a>(method: Method, session: &'a Session, repository: &'a Repository, selector: &Selector<'_>) -> Call<'a> {
-    let url = session.endpoint().manifest(repository, &selector.to_string());
+/// Returns who may be asked: what a tag means, not every server may say.
+async fn servers(shared: &Shared, repository: &Repository, selector: &Selector<'_>) -> Result<Fallback, Error> {
+    let route = shared.route(repository).await?;
+    let need = match selector {
+        Selector::Tag(_) => Need::Resolve,
+        Selector::Digest(_) => Need::Pull,
+    };
+    Fallback::new(shared.policy, &route, need, |_| true)
+}
+
+fn call<'a>(method: Method, target: &'a Target, selector: &Selector<'_>) -> Call<'a> {
     let mut headers = HeaderMap::new();
     headers.extend(accept().map(|accept| (header::ACCEPT, accept)));
     Call {
         method,
-        url,
+        url: target.manifest(&selector.to_string()),
         headers,
-        to: To::Registry { session, repository },
+        to: target.to(),
     }
 }
 

@@ -1,17 +1,17 @@
 //! Whether a server is a registry.
 
 use http::{HeaderMap, Method, StatusCode};
-use url::Url;
+use unlade_reference::Registry;
 
-use crate::attempt::{self, Reply};
+use crate::attempt::{self, Reply, Via};
 use crate::body::{Body, drain};
 use crate::challenge::Challenge;
 use crate::client::Shared;
 use crate::response::{MAX_ERROR_BYTES, content_type, is_page};
 use crate::retry::{Failure, Retrier};
 use crate::session::Session;
-use crate::transport::{Outgoing, Trust};
-use crate::{CredentialsNote, Error, ErrorResponse};
+use crate::transport::Outgoing;
+use crate::{CredentialsNote, EndpointError, Error, ErrorResponse};
 
 /// What a registry says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,22 @@ pub enum Authentication {
     },
 }
 
-pub(crate) async fn ping(shared: &Shared, session: &Session) -> Result<Ping, Error> {
+/// Asks the registry's own server.
+pub(crate) async fn ping(shared: &Shared, registry: &Registry) -> Result<Ping, Error> {
+    let mut failures = Vec::new();
+    for session in shared.own_servers(registry).await? {
+        match ping_one(shared, &session).await {
+            Ok(ping) => return Ok(ping),
+            Err(error) => failures.push(EndpointError {
+                host: session.endpoint().host(),
+                error,
+            }),
+        }
+    }
+    Err(Error::of_endpoints(registry.as_str(), failures))
+}
+
+async fn ping_one(shared: &Shared, session: &Session) -> Result<Ping, Error> {
     let mut retrier = Retrier::new(shared.policy);
     loop {
         match attempt(shared, session).await {
@@ -52,14 +67,14 @@ pub(crate) async fn ping(shared: &Shared, session: &Session) -> Result<Ping, Err
 }
 
 async fn attempt(shared: &Shared, session: &Session) -> Result<Ping, Failure> {
-    let url: Url = session.endpoint().base();
     let outgoing = Outgoing {
         method: Method::GET,
-        url,
+        url: session.endpoint().base().clone(),
         headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
     };
-    let reply = attempt::follow(shared, outgoing, Trust::Named, Some(session.endpoint())).await?;
+    let own = session.endpoint().headers().clone();
+    let reply = attempt::follow(shared, outgoing, own, Via::endpoint(session)).await?;
     let authentication = match reply.response.status() {
         StatusCode::UNAUTHORIZED => Authentication::of(&Challenge::all(reply.response.headers())),
         status if status.is_success() => Authentication::Open,

@@ -122,9 +122,9 @@ impl Retrier {
         }
     }
 
-    /// Returns how many attempts have failed or are under way.
-    pub(crate) fn attempts(&self) -> u32 {
-        self.attempts.made + 1
+    /// Returns how many attempts have failed.
+    pub(crate) fn made(&self) -> u32 {
+        self.attempts.made
     }
 
     /// Takes note that what failed before has moved on.
@@ -135,6 +135,14 @@ impl Retrier {
 
     /// Waits until the next attempt is due, or returns the error if there is none.
     pub(crate) async fn pause(&mut self, failure: Failure) -> Result<(), Error> {
+        let wait = self.judge(failure)?;
+        tokio::time::sleep(wait).await;
+        self.waited(wait);
+        Ok(())
+    }
+
+    /// Returns how long to wait before the next attempt, or the error if there is none.
+    pub(crate) fn judge(&mut self, failure: Failure) -> Result<Duration, Error> {
         let Failure { error, retry } = failure;
         self.attempts.made += 1;
         self.failures += 1;
@@ -142,9 +150,12 @@ impl Retrier {
             return Err(error.after(self.attempts));
         };
         tracing::debug!(%error, attempt = self.attempts.made, ?wait, "trying again");
-        tokio::time::sleep(wait).await;
+        Ok(wait)
+    }
+
+    /// Takes note of a wait that is over.
+    pub(crate) fn waited(&mut self, wait: Duration) {
         self.attempts.waited += wait;
-        Ok(())
     }
 
     fn wait_for(&mut self, retry: Retry) -> Option<Duration> {

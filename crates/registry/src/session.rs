@@ -1,8 +1,10 @@
 //! What one client knows about being let in by one registry.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::mem::{Discriminant, discriminant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use unlade_auth::{Credential, Lookup};
@@ -10,15 +12,19 @@ use unlade_reference::Repository;
 use url::Url;
 
 use crate::address::{is_link_local, names_link_local};
-use crate::attempt::Reply;
+use crate::attempt::{Reply, Via};
 use crate::challenge::Challenge;
 use crate::client::Shared;
 use crate::endpoint::Endpoint;
 use crate::scope::ScopeSet;
 use crate::token::{TokenCache, TokenKey};
 use crate::token_request::{TokenRequest, basic, bearer};
-use crate::transport::Trust;
+use crate::transport::{Lines, Trust};
 use crate::{CredentialsNote, Error};
+
+/// How long a server that was out of reach is asked after the others: long enough for a pull not to wait for it again and
+/// again, short enough to notice that it is back.
+const DOWN: Duration = Duration::from_secs(30);
 
 /// An endpoint, the kind of proof that it asks for, and the tokens got for it.
 ///
@@ -26,6 +32,9 @@ use crate::{CredentialsNote, Error};
 /// other repositories too, which saves them the refused request.
 pub(crate) struct Session {
     endpoint: Endpoint,
+    lines: Arc<Lines>,
+    down_since: Mutex<Option<Instant>>,
+    told: Mutex<HashSet<Discriminant<Error>>>,
     scheme: Mutex<Option<Scheme>>,
     // What challenges asked for beyond pulling, by repository.
     scopes: Mutex<HashMap<String, ScopeSet>>,
@@ -58,9 +67,12 @@ struct TokenProof {
 }
 
 impl Session {
-    pub(crate) fn new(endpoint: Endpoint) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, lines: Arc<Lines>) -> Self {
         Self {
             endpoint,
+            lines,
+            down_since: Mutex::default(),
+            told: Mutex::default(),
             scheme: Mutex::default(),
             scopes: Mutex::default(),
             tokens: TokenCache::default(),
@@ -69,6 +81,28 @@ impl Session {
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Returns the connections to the endpoint and to where it leads.
+    pub(crate) fn lines(&self) -> &Arc<Lines> {
+        &self.lines
+    }
+
+    /// Takes note that the server could not be reached.
+    pub(crate) fn mark_down(&self) {
+        *self.down_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Tells whether the server could not be reached a short while ago.
+    pub(crate) fn is_down(&self) -> bool {
+        let since = *self.down_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() < DOWN)
+    }
+
+    /// Tells whether this is the first error of its kind from this server, and takes note of it.
+    pub(crate) fn is_news(&self, error: &Error) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(discriminant(error))
     }
 
     /// Returns what to send with a request for `repository` by all that is known so far.
@@ -209,7 +243,7 @@ impl Session {
         }
         let request = TokenRequest {
             realm,
-            trust,
+            via: self.via_realm(realm, trust),
             service,
             scopes: &scopes,
             lookup,
@@ -227,6 +261,16 @@ impl Session {
             header,
             token: Some(proof),
         }))
+    }
+
+    /// Returns the way to a token server. The endpoint's own TLS settings are for its own origin.
+    pub(crate) fn via_realm(&self, realm: &Url, trust: Trust) -> Via<'_> {
+        Via {
+            lines: &self.lines,
+            is_own: self.endpoint.is_origin_of(realm),
+            trust,
+            allow_link_local: false,
+        }
     }
 
     /// Returns the address of the token server and how far it is trusted.

@@ -1,4 +1,4 @@
-//! The times that a client allows.
+//! The times that a client allows, and whom it trusts.
 
 use std::time::Duration;
 
@@ -25,4 +25,15 @@ impl Default for Timeouts {
             min_progress: 16 << 10,
         }
     }
+}
+
+/// Which certificate authorities are trusted for every server. An endpoint's own come on top.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Roots {
+    /// Those of the system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR` where these are set, as the system's other programs do
+    /// it; the built-in ones if there are none. They are read when TLS is first spoken.
+    #[default]
+    System,
+    /// Those of the web (Mozilla's list) as of when this program was built. Neither files nor the environment are read.
+    BuiltIn,
 }

@@ -1,6 +1,7 @@
 //! The tags of a repository, page by page.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -8,13 +9,14 @@ use serde::Deserialize;
 use unlade_reference::{Repository, Tag};
 use url::Url;
 
-use crate::attempt::{Call, To, attempt, broken};
+use crate::attempt::{Call, attempt, broken};
 use crate::body::{Body, ReadError};
 use crate::client::Shared;
 use crate::endpoint::Endpoint;
+use crate::fallback::{Fallback, Need};
 use crate::response::{content_type, is_page, looks_like_page};
-use crate::retry::{Failure, Retrier};
-use crate::session::Session;
+use crate::retry::Failure;
+use crate::route::Target;
 use crate::{Error, Exchange, Warning};
 
 /// How many tags are asked for at once: what most registries allow at most.
@@ -31,18 +33,49 @@ struct Page {
 }
 
 pub(crate) async fn list(shared: &Shared, repository: &Repository) -> Result<Vec<Tag>, Error> {
-    let session = shared.session(repository.registry())?;
-    let mut url = session.endpoint().tags(repository, PAGE_SIZE);
-    let mut seen = HashSet::new();
-    let mut tags = Vec::new();
+    let route = shared.route(repository).await?;
+    let mut fallback = Fallback::new(shared.policy, &route, Need::Resolve, |_| true)?;
+    let mut listing = Listing::new(fallback.target());
     loop {
-        seen.insert(url.clone());
-        let (page, next) = fetch(shared, &session, repository, &url).await?;
+        match listing.page(shared, repository).await {
+            Ok(Some(tags)) => return Ok(tags),
+            Ok(None) => fallback.progressed(),
+            Err(failure) => fallback.failed(shared, failure).await?,
+        }
+        // Another server may cut its pages elsewhere, so it begins anew.
+        if !Arc::ptr_eq(&listing.target, &fallback.target()) {
+            listing = Listing::new(fallback.target());
+        }
+    }
+}
+
+/// The pages of one server, so far.
+struct Listing {
+    target: Arc<Target>,
+    url: Url,
+    seen: HashSet<Url>,
+    tags: Vec<Tag>,
+}
+
+impl Listing {
+    fn new(target: Arc<Target>) -> Self {
+        Self {
+            url: target.tags(PAGE_SIZE),
+            target,
+            seen: HashSet::new(),
+            tags: Vec::new(),
+        }
+    }
+
+    /// Reads the next page; returns all tags if it was the last.
+    async fn page(&mut self, shared: &Shared, repository: &Repository) -> Result<Option<Vec<Tag>>, Failure> {
+        let (page, next) = fetch(shared, &self.target, &self.url).await?;
+        self.seen.insert(self.url.clone());
         for text in page.tags.unwrap_or_default() {
             if let Ok(tag) = text.parse() {
-                tags.push(tag);
+                self.tags.push(tag);
             } else {
-                let (host, repository) = (Exchange::new(&Method::GET, &url).url.host(), repository.to_string());
+                let (host, repository) = (self.target.session.endpoint().host(), repository.to_string());
                 shared.credentials.warn(&Warning::InvalidTag {
                     host,
                     repository,
@@ -51,45 +84,34 @@ pub(crate) async fn list(shared: &Shared, repository: &Repository) -> Result<Vec
             }
         }
         let Some(next) = next else {
-            return Ok(tags);
+            return Ok(Some(std::mem::take(&mut self.tags)));
         };
-        if seen.contains(&next) || seen.len() >= MAX_PAGES {
+        if self.seen.contains(&next) || self.seen.len() >= MAX_PAGES {
             let reason = format!(
                 "its pages have no end (page {} links to one that was there already)",
-                seen.len()
+                self.seen.len()
             );
-            let exchange = Exchange::new(&Method::GET, &url);
-            return Err(Error::Malformed {
-                exchange,
+            return Err(Failure::last(Error::Malformed {
+                exchange: Exchange::new(&Method::GET, &self.url),
                 document: "tag list",
                 reason,
-            });
+            }));
         }
-        url = next;
+        self.url = next;
+        Ok(None)
     }
 }
 
-async fn fetch(
-    shared: &Shared,
-    session: &Session,
-    repository: &Repository,
-    url: &Url,
-) -> Result<(Page, Option<Url>), Error> {
+async fn fetch(shared: &Shared, target: &Target, url: &Url) -> Result<(Page, Option<Url>), Failure> {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     let call = Call {
         method: Method::GET,
         url: url.clone(),
         headers,
-        to: To::Registry { session, repository },
+        to: target.to(),
     };
-    let mut retrier = Retrier::new(shared.policy);
-    loop {
-        match try_fetch(shared, &call, session.endpoint()).await {
-            Ok(page) => return Ok(page),
-            Err(failure) => retrier.pause(failure).await?,
-        }
-    }
+    try_fetch(shared, &call, target.session.endpoint()).await
 }
 
 async fn try_fetch(shared: &Shared, call: &Call<'_>, endpoint: &Endpoint) -> Result<(Page, Option<Url>), Failure> {

@@ -11,14 +11,14 @@ use unlade_auth::{Credential, Found, Lookup, Secret};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use crate::attempt::{self, Reply};
+use crate::attempt::{self, Reply, Via};
 use crate::body::{Body, ReadError};
 use crate::client::Shared;
 use crate::response::{content_type, is_page};
 use crate::retry::{Failure, Retrier};
 use crate::scope::ScopeSet;
 use crate::token::Issued;
-use crate::transport::{Outgoing, Trust};
+use crate::transport::Outgoing;
 use crate::{CredentialsNote, Error, ErrorResponse};
 
 /// The most that a token answer may have: tokens that list many rights reach some tens of kilobytes.
@@ -32,7 +32,7 @@ const CLIENT_ID: &str = "unlade";
 #[derive(Debug)]
 pub(crate) struct TokenRequest<'a> {
     pub(crate) realm: &'a Url,
-    pub(crate) trust: Trust,
+    pub(crate) via: Via<'a>,
     pub(crate) service: Option<&'a str>,
     pub(crate) scopes: &'a ScopeSet,
     pub(crate) lookup: &'a Lookup,
@@ -78,7 +78,7 @@ impl TokenRequest<'_> {
     }
 
     async fn attempt(&self, shared: &Shared, outgoing: Outgoing, asked: Instant) -> Result<Issued, Failure> {
-        let reply = attempt::follow(shared, outgoing, self.trust, None).await?;
+        let reply = attempt::follow(shared, outgoing, HeaderMap::new(), self.via).await?;
         let exchange = reply.exchange();
         let status = reply.response.status();
         if status != StatusCode::OK {

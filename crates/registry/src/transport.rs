@@ -3,40 +3,28 @@
 mod buffered;
 mod connector;
 mod error;
+mod lines;
 mod resolver;
 mod tls;
 
-use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use url::Url;
 
 pub use self::error::{Phase, TransportError};
+pub(crate) use self::lines::{Line, Lines};
 
-use self::connector::Connector;
-use self::resolver::Addresses;
+use self::tls::Authorities;
 use crate::address::names_link_local;
-use crate::{Error, Timeouts};
-
-/// The most that is read from a connection at once.
-///
-/// A frame of a body is what one read gave, and each costs a wake-up, a hand-over and a write to disk. The HTTP library
-/// begins with 8 KiB and doubles as long as reads come back full, so a fast plain line soon gets this much, while TLS,
-/// which hands out one record of 16 KiB at a time, does not allocate for more than it gets.
-const READ_BYTES: usize = 256 << 10;
-/// How long an unused connection is kept; load balancers commonly close theirs after 60 s.
-const POOL_IDLE: Duration = Duration::from_secs(55);
-/// How many unused connections are kept for one host: as many as a pull has in flight.
-const POOL_SIZE: usize = 32;
+use crate::{Roots, Timeouts, TlsSettings};
 
 /// How much the origin of a URL is trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Trust {
     /// The user named it: it may be anywhere.
     Named,
@@ -54,40 +42,37 @@ pub(crate) struct Outgoing {
 }
 
 /// Sends single requests and receives single responses.
+#[derive(Debug)]
 pub(crate) struct Transport {
-    named: HyperClient<Connector, Full<Bytes>>,
-    told: HyperClient<Connector, Full<Bytes>>,
     timeouts: Timeouts,
     user_agent: HeaderValue,
-}
-
-impl fmt::Debug for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport")
-            .field("timeouts", &self.timeouts)
-            .finish_non_exhaustive()
-    }
+    authorities: Arc<Authorities>,
+    lines: Mutex<Vec<Arc<Lines>>>,
 }
 
 impl Transport {
-    pub(crate) fn new(timeouts: Timeouts, user_agent: HeaderValue) -> Result<Self, Error> {
-        let tls = tls::config().map_err(|source| Error::Tls { source })?;
-        let client = |addresses| {
-            HyperClient::builder(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(POOL_IDLE)
-                .pool_max_idle_per_host(POOL_SIZE)
-                .http1_max_buf_size(READ_BYTES)
-                .build(Connector::new(tls.clone(), addresses, timeouts.connect))
-        };
-        // Two pools, so that a connection made under the looser rule is never used under the stricter one.
-        Ok(Self {
-            named: client(Addresses::All),
-            told: client(Addresses::NotLinkLocal),
+    pub(crate) fn new(timeouts: Timeouts, user_agent: HeaderValue, roots: Roots) -> Self {
+        Self {
             timeouts,
             user_agent,
-        })
+            authorities: Arc::new(Authorities::new(roots)),
+            lines: Mutex::default(),
+        }
+    }
+
+    /// Returns the connections under `settings`; servers with the same share them.
+    pub(crate) fn lines(&self, settings: &TlsSettings, connect: Option<Duration>) -> Arc<Lines> {
+        let connect = connect.unwrap_or(self.timeouts.connect);
+        let mut all = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = all
+            .iter()
+            .find(|lines| lines.settings == *settings && lines.connect == connect);
+        if let Some(lines) = same {
+            return Arc::clone(lines);
+        }
+        let lines = Arc::new(Lines::new(settings.clone(), connect, Arc::clone(&self.authorities)));
+        all.push(Arc::clone(&lines));
+        lines
     }
 
     pub(crate) fn timeouts(&self) -> &Timeouts {
@@ -95,7 +80,12 @@ impl Transport {
     }
 
     /// Sends a request and waits for the response's headers. Redirects and statuses are the caller's business.
-    pub(crate) async fn send(&self, outgoing: Outgoing, trust: Trust) -> Result<Response<Incoming>, TransportError> {
+    pub(crate) async fn send(
+        &self,
+        line: &Line,
+        outgoing: Outgoing,
+        trust: Trust,
+    ) -> Result<Response<Incoming>, TransportError> {
         let Outgoing {
             method,
             url,
@@ -111,13 +101,9 @@ impl Transport {
         *request.uri_mut() = url.as_str().parse().map_err(TransportError::unsendable)?;
         *request.method_mut() = method;
         *request.headers_mut() = headers;
-        let client = match trust {
-            Trust::Named => &self.named,
-            Trust::Told => &self.told,
-        };
         // The connector keeps its own, shorter time.
-        let limit = self.timeouts.connect + self.timeouts.response;
-        match tokio::time::timeout(limit, client.request(request)).await {
+        let limit = line.connect + self.timeouts.response;
+        match tokio::time::timeout(limit, line.pool.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(TransportError::request(error)),
             Err(_elapsed) => Err(TransportError::timeout(Phase::Response, limit)),

@@ -21,6 +21,24 @@ pub enum Warning {
         /// What the server answered.
         reason: String,
     },
+    /// A server did not answer as it should, and another is asked.
+    #[error("{host} is passed over for {registry}: {reason}")]
+    PassedOver {
+        /// Who.
+        host: String,
+        /// The registry that it stands for.
+        registry: String,
+        /// What it did.
+        reason: String,
+    },
+    /// A mirror served a blob whose digest is another; it is not asked for that blob again.
+    #[error("{host} served something else as {digest}, it is fetched elsewhere")]
+    WrongContent {
+        /// Who.
+        host: String,
+        /// The blob that was asked for.
+        digest: Digest,
+    },
     /// A tag list holds something that is not a tag; it is left out.
     #[error("{host} lists the tag {tag:?} of {repository}, which is not a valid tag")]
     InvalidTag {

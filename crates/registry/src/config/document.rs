@@ -21,7 +21,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     }
 }
 
-pub(super) fn unreadable(path: &Path, error: io::Error) -> ConfigError {
+pub(crate) fn unreadable(path: &Path, error: io::Error) -> ConfigError {
     ConfigError::Read {
         path: path.to_owned(),
         source: Arc::new(error),

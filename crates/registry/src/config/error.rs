@@ -36,6 +36,12 @@ pub enum ConfigError {
         /// What is wrong.
         message: String,
     },
+    /// TLS cannot be set up at all.
+    #[error("TLS cannot be set up")]
+    Tls {
+        /// What is wrong.
+        source: std::sync::Arc<rustls::Error>,
+    },
     /// A registry that the configuration forbids.
     #[error("{}:{line}: {name} is blocked by configuration", path.display())]
     Blocked {

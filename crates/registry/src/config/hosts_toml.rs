@@ -7,7 +7,7 @@ use unlade_reference::Registry;
 use url::Url;
 
 use super::document::{Document, Table, Value, beside};
-use super::{Capabilities, ClientCertificate, ConfigError, EndpointSettings};
+use super::{Capabilities, ClientCertificate, ConfigError, EndpointSettings, Role};
 
 const HOST_KEYS: [&str; 7] = [
     "ca",
@@ -33,6 +33,7 @@ pub(super) fn parse(document: Document<'_>, registry: &Registry) -> Result<Vec<E
             let mut table = host.table()?;
             let own_path = own_path(&mut table)?;
             let mut endpoint = EndpointSettings::new(base(&name, own_path).map_err(wrong)?, origin);
+            endpoint.role = Role::Mirror;
             fill(&mut endpoint, table)?;
             endpoints.push(named(endpoint, registry));
         }

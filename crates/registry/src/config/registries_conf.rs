@@ -9,7 +9,7 @@ use unlade_reference::Registry;
 use url::Url;
 
 use super::document::{self, Document, Table};
-use super::{Capabilities, ConfigError, EndpointSettings, EndpointSource, Origin};
+use super::{Capabilities, ConfigError, EndpointSettings, EndpointSource, Origin, Role};
 
 /// What may stand at the top besides `[[registry]]`: settings for short names and helpers, which are not for here.
 const ELSEWHERE: [&str; 5] = [
@@ -266,27 +266,20 @@ impl EndpointSource for RegistriesConf {
         }
         let mut endpoints = Vec::new();
         for (location, capabilities) in &entry.mirrors {
-            push(&mut endpoints, location, *capabilities, (&name, length), path)?;
+            let found = servers(location, &name, length, path)?;
+            endpoints.extend(found.into_iter().map(|mut server| {
+                server.role = Role::Mirror;
+                server.capabilities = *capabilities;
+                server
+            }));
         }
-        push(
-            &mut endpoints,
-            &entry.location,
-            Capabilities::default(),
-            (&name, length),
-            path,
-        )?;
+        endpoints.extend(servers(&entry.location, &name, length, path)?);
         Ok(endpoints)
     }
 }
 
-/// Appends the servers of one location: one, or with `insecure` two, since either protocol will do.
-fn push(
-    endpoints: &mut Vec<EndpointSettings>,
-    location: &Location,
-    capabilities: Capabilities,
-    (name, matched): (&str, usize),
-    path: &str,
-) -> Result<(), ConfigError> {
+/// Returns the servers of one location: one, or with `insecure` two, since either protocol will do.
+fn servers(location: &Location, name: &str, matched: usize, path: &str) -> Result<Vec<EndpointSettings>, ConfigError> {
     let full = if location.text.is_empty() {
         name.to_owned()
     } else {
@@ -301,17 +294,17 @@ fn push(
         })?;
     let mut endpoint = EndpointSettings::standard(&registry)?;
     endpoint.path = (new_path != path).then(|| new_path.to_owned());
-    endpoint.capabilities = capabilities;
     endpoint.origin = location.origin.clone();
-    if location.insecure {
-        let mut secure = endpoint.clone();
-        secure.tls.skip_verify = true;
-        if secure.base.set_scheme("https").is_ok() && endpoint.base.set_scheme("http").is_ok() {
-            endpoints.push(secure);
-        }
+    if !location.insecure {
+        return Ok(vec![endpoint]);
     }
-    endpoints.push(endpoint);
-    Ok(())
+    let mut secure = endpoint.clone();
+    secure.tls.skip_verify = true;
+    // Between these two, a scheme can always be set.
+    let (Ok(()), Ok(())) = (secure.base.set_scheme("https"), endpoint.base.set_scheme("http")) else {
+        return Ok(vec![endpoint]);
+    };
+    Ok(vec![secure, endpoint])
 }
 
 #[cfg(test)]

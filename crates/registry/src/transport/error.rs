@@ -89,6 +89,11 @@ impl TransportError {
         }
     }
 
+    /// Tells whether no connection could be made.
+    pub(crate) fn is_connect(&self) -> bool {
+        matches!(*self.0, Kind::Connect(_) | Kind::Refused(_))
+    }
+
     /// Tells whether another attempt may work.
     ///
     /// One that cannot: a certificate that is not trusted, a server that does not speak TLS, an address that may not be

@@ -5,6 +5,7 @@ mod auth;
 mod blobs;
 mod login;
 mod manifests;
+mod mirrors;
 mod performance;
 mod ranges;
 mod redirects;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use unlade_reference::Repository;
+use unlade_reference::{Registry, Repository};
 
 use crate::config::{Config, Entry};
 use crate::helper::{Answer, Helper};
@@ -101,6 +101,11 @@ impl ConfigFiles {
     /// Returns the files that exist, in order of precedence.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.configs.iter().filter_map(|config| config.place.path())
+    }
+
+    /// Returns what is known for a registry as a whole, apart from what is for some of its repositories.
+    pub fn lookup_registry(&self, registry: &Registry) -> Lookup {
+        self.find(registry.into())
     }
 
     /// Returns what is known for `target`, and what went wrong on the way to it.

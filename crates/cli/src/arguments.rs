@@ -78,8 +78,39 @@ pub(crate) enum Command {
     Resolve(Resolve),
     /// List the tags of a repository
     Tags(Tags),
+    /// Log in to a registry: check the login and keep it
+    Login(LogIn),
+    /// Remove a login that is kept
+    Logout(LogOut),
+    /// Show which logins there are
+    Auth(Auth),
     /// Print a completion script for a shell
     Completions(Completions),
+}
+
+/// The login for the registry that a command is about.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Login options")]
+pub(crate) struct Login {
+    /// Log in as USER, whatever is kept
+    #[arg(short, long, value_name = "USER", requires = "password_stdin")]
+    pub(crate) username: Option<String>,
+    /// Read the password or access token from stdin
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+    #[command(flatten)]
+    pub(crate) authfile: AuthFile,
+    /// Send no login, whatever is kept
+    #[arg(long, conflicts_with_all = ["username", "authfile"])]
+    pub(crate) no_creds: bool,
+}
+
+/// Where logins are.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct AuthFile {
+    /// The file with logins that goes before all others
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
 }
 
 /// `pull`
@@ -115,6 +146,8 @@ pub(crate) struct Pull {
     /// How progress is shown on stderr
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) progress: Progress,
+    #[command(flatten)]
+    pub(crate) login: Login,
     #[command(flatten)]
     pub(crate) limits: Limits,
 }
@@ -234,6 +267,8 @@ pub(crate) struct Resolve {
     /// The platform wanted, instead of this machine's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) login: Login,
 }
 
 /// `tags`
@@ -242,6 +277,63 @@ pub(crate) struct Tags {
     /// A repository, as in an image reference
     #[arg(value_name = "REPOSITORY")]
     pub(crate) repository: OsString,
+    #[command(flatten)]
+    pub(crate) login: Login,
+}
+
+/// `login`
+#[derive(Debug, Args)]
+pub(crate) struct LogIn {
+    /// The registry, docker.io by default
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registry: Option<OsString>,
+    /// The user; asked for at the terminal if not given
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) username: Option<String>,
+    /// Read the password or access token from stdin, instead of asking at the terminal
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+    /// The file to keep the login in, instead of docker's config.json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+}
+
+/// `logout`
+#[derive(Debug, Args)]
+pub(crate) struct LogOut {
+    /// The registry, docker.io by default
+    #[arg(value_name = "REGISTRY", conflicts_with = "all")]
+    pub(crate) registry: Option<OsString>,
+    /// Remove every login of the file, and those of the helpers that it names
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The file to remove the login from, instead of docker's config.json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+}
+
+/// `auth`
+#[derive(Debug, Args)]
+pub(crate) struct Auth {
+    #[command(subcommand)]
+    pub(crate) command: AuthCommand,
+}
+
+/// What is asked about logins.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthCommand {
+    /// Show which logins there are, where, and which of several is used; never a password
+    Status(AuthStatus),
+}
+
+/// `auth status`
+#[derive(Debug, Args)]
+pub(crate) struct AuthStatus {
+    /// This registry alone
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registry: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) authfile: AuthFile,
 }
 
 /// `completions`

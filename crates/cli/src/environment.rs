@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 
 /// An environment variable that has an effect.
 #[derive(Debug)]
@@ -34,6 +35,21 @@ pub(crate) const UNLADE_LOG: Variable = Variable {
 pub(crate) const OCI_REGISTRY_DOMAIN: Variable = Variable {
     name: "OCI_REGISTRY_DOMAIN",
     help: "The registry of names that have none, docker.io by default",
+};
+/// Who logs in.
+pub(crate) const UNLADE_USERNAME: Variable = Variable {
+    name: "UNLADE_USERNAME",
+    help: "With UNLADE_PASSWORD: the login for the registry that a command is about",
+};
+/// And how.
+pub(crate) const UNLADE_PASSWORD: Variable = Variable {
+    name: "UNLADE_PASSWORD",
+    help: "The password or access token for UNLADE_USERNAME",
+};
+/// Logins themselves.
+pub(crate) const DOCKER_AUTH_CONFIG: Variable = Variable {
+    name: "DOCKER_AUTH_CONFIG",
+    help: "Logins as JSON, in the form of docker's config.json",
 };
 /// Where containers tools keep logins.
 pub(crate) const REGISTRY_AUTH_FILE: Variable = Variable {
@@ -92,6 +108,9 @@ pub(crate) const ALL: &[Variable] = &[
     UNLADE_CONFIG,
     UNLADE_LOG,
     OCI_REGISTRY_DOMAIN,
+    UNLADE_USERNAME,
+    UNLADE_PASSWORD,
+    DOCKER_AUTH_CONFIG,
     REGISTRY_AUTH_FILE,
     DOCKER_CONFIG,
     PATH,
@@ -105,8 +124,15 @@ pub(crate) const ALL: &[Variable] = &[
 ];
 
 /// The variables as they were when the command started.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Environment(BTreeMap<&'static str, OsString>);
+
+impl fmt::Debug for Environment {
+    /// Only which are set: some hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Environment {
     /// Reads the variables of this process.
@@ -122,6 +148,11 @@ impl Environment {
     /// Takes the variables from elsewhere.
     pub(crate) fn of(variables: impl IntoIterator<Item = (&'static str, OsString)>) -> Self {
         Self(variables.into_iter().filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    /// Returns all that are set to anything.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, OsString)> {
+        self.0.iter().map(|(name, value)| (*name, value.clone()))
     }
 
     /// Returns the value, if it is set to anything.

@@ -52,6 +52,12 @@ pub(crate) enum Error {
     /// A file with credentials is no good.
     #[error(transparent)]
     Auth(#[from] unlade_auth::Error),
+    /// A password, or what was asked at the terminal, could not be read.
+    #[error("cannot read what was typed or piped in")]
+    Input {
+        /// What the system said.
+        source: io::Error,
+    },
     /// The threads for the network could not be started.
     #[error("cannot start what the network needs")]
     Runtime {
@@ -90,7 +96,7 @@ impl Error {
             Self::Images(error) => error.class(),
             Self::Registry(error) => error.class(),
             Self::Auth(error) => error.class(),
-            Self::Runtime { .. } => ErrorClass::Other,
+            Self::Runtime { .. } | Self::Input { .. } => ErrorClass::Other,
             Self::Output { .. } => ErrorClass::Storage,
             Self::Interrupted => ErrorClass::Interrupted,
         }
@@ -233,7 +239,7 @@ impl Error {
             ) if matches!(**credentials, CredentialsNote::Sent { .. }) => {
                 format!("the login that was sent may be outdated or not allowed to read this; log in again ({login})")
             }
-            _ => format!("log in ({login}); unlade reads the files that these write"),
+            _ => format!("log in ({login}); what docker, podman and skopeo have stored is used, too"),
         }
     }
 
@@ -298,14 +304,11 @@ impl Error {
     }
 }
 
-/// Returns the commands that log in to a registry.
+/// Returns the command that logs in to a registry.
 fn login(registry: Option<&Registry>) -> String {
     match registry {
-        Some(registry) if !registry.is_docker_hub() => {
-            format!("`docker login {registry}` or `podman login {registry}`")
-        }
-        Some(_) => "`docker login` or `podman login docker.io`".to_owned(),
-        None => "`docker login REGISTRY` or `podman login REGISTRY`".to_owned(),
+        Some(registry) => format!("`unlade login {registry}`"),
+        None => "`unlade login REGISTRY`".to_owned(),
     }
 }
 

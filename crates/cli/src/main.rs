@@ -8,11 +8,13 @@
 mod arguments;
 mod commands;
 mod config_file;
+mod credentials;
 mod environment;
 mod error;
 mod interrupt;
 mod log;
 mod progress;
+mod prompt;
 mod quantity;
 mod session;
 mod settings;
@@ -56,8 +58,8 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
     if let Command::Completions(arguments) = &command {
         return commands::completions::run(arguments);
     }
-    let is_root = rustix::process::geteuid().is_root();
-    let settings = Settings::resolve(&global, &command, environment, is_root)?;
+    let user = rustix::process::geteuid();
+    let settings = Settings::resolve(&global, &command, environment, user.as_raw())?;
     let has_log = log::start(global.verbose, environment, stderr)?;
     tracing::debug!(?settings, "the settings are resolved");
     let session = Session {
@@ -74,6 +76,9 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         Command::Rm(arguments) => commands::rm::run(&session, arguments),
         Command::Resolve(arguments) => commands::resolve::run(&session, arguments),
         Command::Tags(arguments) => commands::tags::run(&session, arguments),
+        Command::Login(arguments) => commands::login::run(&session, arguments),
+        Command::Logout(arguments) => commands::logout::run(&session, arguments),
+        Command::Auth(arguments) => commands::auth::run(&session, arguments),
         Command::Completions(arguments) => commands::completions::run(arguments),
     }
 }

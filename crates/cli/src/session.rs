@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use unlade_auth::ConfigFiles;
 use unlade_extract::RawPath;
 use unlade_images::{Durability, Image, Store, StoreOptions};
-use unlade_reference::Reference;
+use unlade_reference::{Reference, Registry};
 use unlade_registry::Client;
 
 use crate::arguments::{self, Format, Whiteouts};
@@ -68,18 +67,26 @@ impl Session {
         Ok(Store::open(&options)?)
     }
 
-    /// Makes a client with the user's logins. Reads files and sets TLS up, so only what needs the network calls it.
-    pub(crate) fn client(&self, watcher: &Watcher) -> Result<Client, Error> {
-        let mut credentials = ConfigFiles::new(self.settings.credential_files.clone())?;
-        if let Some(path) = &self.settings.helper_path {
-            credentials = credentials.with_search_path(path);
-        }
+    /// Makes a client with the user's logins, for commands about these registries. Reads files and sets TLS up, so only what
+    /// needs the network calls it.
+    pub(crate) fn client<'a>(
+        &self,
+        registries: impl IntoIterator<Item = &'a Registry>,
+        watcher: &Watcher,
+    ) -> Result<Client, Error> {
         let watcher = watcher.clone();
         let client = Client::builder()
-            .credentials(Arc::new(credentials))
+            .credentials(self.settings.login.source(registries)?)
             .on_warning(Arc::new(move |warning| watcher.warn(warning)))
             .build()?;
         Ok(client)
+    }
+
+    /// Writes a warning, outside of what shows progress.
+    pub(crate) fn warn(&self, text: &str) {
+        if !self.quiet {
+            self.stderr.warning(text);
+        }
     }
 
     /// Does what can wait until the answer is given: notes the use of images, and flushes what was written some time ago.

@@ -1,15 +1,16 @@
 //! Settings: flag, then environment, then configuration file, then default; resolved once into plain values.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use unlade_oci::{ErrorClass, Platform};
 use unlade_reference::{Defaults, ParseError};
 
-use crate::arguments::{Command, Durability, Global, Limits, Whiteouts};
+use crate::arguments::{AuthCommand, AuthFile, Command, Durability, Global, Limits, Login, Whiteouts};
 use crate::config_file::{ConfigError, ConfigFile, LimitsTable};
+use crate::credentials::LoginSettings;
+
 use crate::environment::{self, Environment, Variable};
 use crate::quantity::ByteSize;
 
@@ -84,6 +85,23 @@ pub(crate) enum SettingsError {
     /// The store is needed and it is not known where it is.
     #[error("it is not known where the store is: neither {}, {} nor {} is set", environment::UNLADE_HOME.name, environment::XDG_DATA_HOME.name, environment::HOME.name)]
     NoHome,
+    /// A login is to be written and it is not known where.
+    #[error("it is not known where logins are kept: neither {}, {} nor {} is set", environment::REGISTRY_AUTH_FILE.name, environment::DOCKER_CONFIG.name, environment::HOME.name)]
+    NoLoginFile,
+    /// Of a name and a password, one is set.
+    #[error("the variable {set} is set and {missing} is not")]
+    HalfALogin {
+        /// The variable that is set.
+        set: &'static str,
+        /// The one that is not.
+        missing: &'static str,
+    },
+    /// One login, several registries.
+    #[error("the login of the variables {} and {} is for one registry, and this is about {registries}", environment::UNLADE_USERNAME.name, environment::UNLADE_PASSWORD.name)]
+    OneLoginForSeveral {
+        /// The registries.
+        registries: String,
+    },
     /// There is no image group of that name.
     #[error("there is no image group {name:?}, {}", groups(known))]
     NoGroup {
@@ -136,6 +154,7 @@ struct Flags<'a> {
     whiteouts: Option<Whiteouts>,
     durability: Option<Durability>,
     limits: Option<&'a Limits>,
+    login: Login,
 }
 
 impl<'a> Flags<'a> {
@@ -147,14 +166,44 @@ impl<'a> Flags<'a> {
                 whiteouts: pull.whiteouts,
                 durability: pull.durability,
                 limits: Some(&pull.limits),
+                login: pull.login.clone(),
             },
             Command::Resolve(resolve) => Self {
                 platform: resolve.platform.as_ref(),
+                login: resolve.login.clone(),
                 ..Self::default()
             },
-            Command::Images | Command::Inspect(_) | Command::Rm(_) | Command::Tags(_) | Command::Completions(_) => {
-                Self::default()
+            Command::Tags(tags) => Self {
+                login: tags.login.clone(),
+                ..Self::default()
+            },
+            Command::Login(login) => {
+                let mut flags = Self::of_file(login.authfile.as_ref());
+                // What is kept has no say in whether another login is taken, and the file may not be there yet.
+                flags.login.no_creds = true;
+                flags
             }
+            Command::Logout(logout) => Self::of_file(logout.authfile.as_ref()),
+            Command::Auth(auth) => match &auth.command {
+                AuthCommand::Status(status) => Self::of_file(status.authfile.authfile.as_ref()),
+            },
+            Command::Images | Command::Inspect(_) | Command::Rm(_) | Command::Completions(_) => Self::default(),
+        }
+    }
+}
+
+impl Flags<'_> {
+    /// Only which file holds logins.
+    fn of_file(authfile: Option<&PathBuf>) -> Self {
+        let authfile = AuthFile {
+            authfile: authfile.cloned(),
+        };
+        Self {
+            login: Login {
+                authfile,
+                ..Login::default()
+            },
+            ..Self::default()
         }
     }
 }
@@ -179,10 +228,8 @@ pub(crate) struct Settings {
     pub(crate) limits: unlade_extract::Limits,
     /// How much may happen at once.
     pub(crate) budget: unlade_pull::Limits,
-    /// Files with logins, the first that knows a registry is believed.
-    pub(crate) credential_files: Vec<PathBuf>,
-    /// Where credential helpers are.
-    pub(crate) helper_path: Option<OsString>,
+    /// Which logins are used.
+    pub(crate) login: LoginSettings,
 }
 
 impl Settings {
@@ -191,8 +238,9 @@ impl Settings {
         global: &Global,
         command: &Command,
         environment: &Environment,
-        is_root: bool,
+        uid: u32,
     ) -> Result<Self, SettingsError> {
+        let is_root = uid == 0;
         let file = read_files(global, environment)?;
         let flags = Flags::of(command);
         Ok(Self {
@@ -215,8 +263,7 @@ impl Settings {
             image_groups: file.image_groups,
             limits: limits(flags.limits.unwrap_or(&Limits::default()), &file.limits),
             budget: budget(file.connections, file.workers),
-            credential_files: credential_files(environment),
-            helper_path: environment.get(&environment::PATH).map(OsStr::to_owned),
+            login: LoginSettings::resolve(&flags.login, environment, uid)?,
         })
     }
 
@@ -361,25 +408,10 @@ fn budget(
     }
 }
 
-/// The files that `podman login` and `docker login` write, in the order in which the containers tools look.
-fn credential_files(environment: &Environment) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    if let Some(file) = environment.get(&environment::REGISTRY_AUTH_FILE) {
-        files.push(PathBuf::from(file));
-    }
-    files.extend(directory(environment, &environment::XDG_RUNTIME_DIR).map(|dir| dir.join("containers/auth.json")));
-    files.extend(config_home(environment).map(|dir| dir.join("containers/auth.json")));
-    let docker = environment.get(&environment::DOCKER_CONFIG).map(PathBuf::from);
-    files.extend(
-        docker
-            .or_else(|| Some(user_home(environment)?.join(".docker")))
-            .map(|dir| dir.join("config.json")),
-    );
-    files
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use clap::Parser as _;
 
     use super::*;
@@ -389,7 +421,7 @@ mod tests {
         let line = format!("unlade --config /dev/null {line}");
         let Arguments { global, command } = Arguments::try_parse_from(line.split(' ')).unwrap();
         let environment = Environment::of(variables.iter().map(|(name, value)| (*name, OsString::from(value))));
-        Settings::resolve(&global, &command, &environment, is_root).unwrap()
+        Settings::resolve(&global, &command, &environment, if is_root { 0 } else { 1000 }).unwrap()
     }
 
     #[test]
@@ -419,23 +451,44 @@ mod tests {
 
     #[test]
     fn logins_are_looked_for_where_they_are_written() {
-        let files = |variables| resolve("images", variables, false).credential_files;
+        let files = |line, variables, is_root| {
+            let settings = resolve(line, variables, is_root);
+            let files = settings.login.locations.files().into_iter();
+            files
+                .filter_map(|path| path.to_str().map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
+        let variables = [("HOME", "/h"), ("REGISTRY_AUTH_FILE", "/a.json")];
         assert_eq!(
-            files(&[
-                ("HOME", "/h"),
-                ("XDG_RUNTIME_DIR", "/r"),
-                ("REGISTRY_AUTH_FILE", "/a.json")
-            ]),
+            files("tags x --authfile /f.json", &variables, true),
             [
+                "/f.json",
                 "/a.json",
-                "/r/containers/auth.json",
+                "/run/containers/0/auth.json",
                 "/h/.config/containers/auth.json",
                 "/h/.docker/config.json"
             ]
-            .map(PathBuf::from)
         );
-        assert_eq!(files(&[("DOCKER_CONFIG", "/d")]), [PathBuf::from("/d/config.json")]);
-        assert!(files(&[]).is_empty());
+        assert_eq!(
+            files("login --authfile /f.json", &[("XDG_RUNTIME_DIR", "/r")], false),
+            ["/f.json", "/r/containers/auth.json"]
+        );
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let settings = resolve(
+            "tags x",
+            &[
+                ("UNLADE_USERNAME", "u"),
+                ("UNLADE_PASSWORD", "hunter2"),
+                ("DOCKER_AUTH_CONFIG", "{\"hunter2\": 1}"),
+            ],
+            false,
+        );
+        assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+        let environment = Environment::of([("UNLADE_PASSWORD", "hunter2".into())]);
+        assert_eq!(format!("{environment:?}"), r#"{"UNLADE_PASSWORD"}"#);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The commands, each in a file of its own: arguments in, one call of a library, a result to be printed.
 
+pub(crate) mod auth;
 pub(crate) mod completions;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod pull;
 pub(crate) mod resolve;
 pub(crate) mod rm;

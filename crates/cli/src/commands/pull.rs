@@ -58,7 +58,8 @@ fn fetch(
     options: &Options,
 ) -> Result<Vec<Pulled>, Error> {
     let progress = session.progress(mode(session, arguments.progress));
-    let puller = Puller::new(store, session.client(&progress.watcher())?)
+    let client = session.client(references.iter().map(Reference::registry), &progress.watcher())?;
+    let puller = Puller::new(store, client)
         .with_budget(Budget::new(session.settings.budget))
         .with_observer(Arc::new(progress.watcher()));
     let result = interrupt::run(async { Ok(puller.pull(references, options).await?) });

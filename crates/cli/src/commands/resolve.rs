@@ -20,7 +20,8 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Resolve) -> Result<(
     let platform = session.settings.platform.as_ref().map(|platform| &platform.value);
     let store = session.store()?;
     let progress = session.progress(Mode::None);
-    let puller = Puller::new(store, session.client(&progress.watcher())?).with_observer(Arc::new(progress.watcher()));
+    let client = session.client([reference.registry()], &progress.watcher())?;
+    let puller = Puller::new(store, client).with_observer(Arc::new(progress.watcher()));
     let result = interrupt::run(async { Ok(puller.resolve(&reference, platform).await?) });
     progress.finish(result.is_ok());
     session.print(&Resolved(result?))

@@ -15,7 +15,7 @@ use crate::session::{Report, Session, utf8};
 pub(crate) fn run(session: &Session, arguments: &arguments::Tags) -> Result<(), Error> {
     let repository = Repository::parse(utf8(&arguments.repository)?, &session.settings.defaults.value)?;
     let progress = session.progress(Mode::None);
-    let client = session.client(&progress.watcher())?;
+    let client = session.client([repository.registry()], &progress.watcher())?;
     let result = interrupt::run(async { Ok(client.tags(&repository).await?) });
     progress.finish(result.is_ok());
     session.print(&Tags {

@@ -86,7 +86,7 @@ fn not_found() {
     insta::assert_snapshot!(fails(&sandbox, &registry, "", 3, "not-found"), @r#"
     error: cannot resolve REGISTRY/x:1
       caused by: GET http://REGISTRY/v2/x/manifests/1: does not exist or needs a login (status 404 Not Found, MANIFEST_UNKNOWN: manifest unknown; no credentials were sent)
-    hint: check the spelling; `unlade tags REGISTRY/x` lists the tags there are; a private repository needs a login (`docker login REGISTRY` or `podman login REGISTRY`)
+    hint: check the spelling; `unlade tags REGISTRY/x` lists the tags there are; a private repository needs a login (`unlade login REGISTRY`)
     "#);
 }
 
@@ -111,10 +111,7 @@ fn authentication() {
     let (sandbox, registry) = (Sandbox::new(), registry());
     registry.require_basic("user", "secret");
     let shown = fails(&sandbox, &registry, "", 4, "auth");
-    assert!(
-        shown.contains("hint: log in (`docker login REGISTRY` or `podman login REGISTRY`)"),
-        "{shown}"
-    );
+    assert!(shown.contains("hint: log in (`unlade login REGISTRY`)"), "{shown}");
 }
 
 #[test]

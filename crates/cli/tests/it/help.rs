@@ -7,7 +7,17 @@ fn help_of_every_command() {
     let sandbox = Sandbox::new();
     insta::assert_snapshot!("short", sandbox.ok("-h"));
     insta::assert_snapshot!("long", sandbox.ok("--help"));
-    for command in ["pull", "images", "inspect", "rm", "resolve", "tags", "completions"] {
+    for command in [
+        "pull",
+        "images",
+        "inspect",
+        "rm",
+        "resolve",
+        "tags",
+        "login",
+        "logout",
+        "completions",
+    ] {
         insta::assert_snapshot!(command, sandbox.ok(&format!("{command} -h")));
     }
 }

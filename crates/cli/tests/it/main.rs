@@ -6,6 +6,7 @@ mod commands;
 mod errors;
 mod help;
 mod interrupt;
+mod login;
 mod progress;
 mod pull;
 mod sandbox;

@@ -14,7 +14,7 @@ use unlade_test_support::{Compression, FakeRegistry, Fault, ImageBuilder, LayerB
 use crate::sandbox::{Sandbox, platform, registry};
 
 /// Opens a terminal of 100 columns and 12 rows: our end, and the command's.
-fn terminal() -> (File, File) {
+pub(crate) fn terminal() -> (File, File) {
     let ours: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();

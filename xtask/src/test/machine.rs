@@ -12,11 +12,12 @@ use tempfile::TempDir;
 use super::tiers::Need;
 
 /// A program that tests or fixtures use, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
     ("mmdebstrap", "mmdebstrap"),
+    ("python3", "python3"),
     ("xz", "xz-utils"),
     ("setfattr", "attr"),
     ("strace", "strace"),
@@ -81,7 +82,7 @@ impl Machine {
     pub(crate) fn has(&self, need: Need) -> bool {
         match need {
             Need::Root => self.has_rights,
-            Need::RealPrograms => ["docker-registry", "skopeo", "umoci"]
+            Need::RealPrograms => ["docker-registry", "skopeo", "umoci", "python3", "setfattr"]
                 .iter()
                 .all(|p| !self.missing.contains(p)),
             Need::DebianImage => self.has_debian_image,

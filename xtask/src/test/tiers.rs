@@ -13,7 +13,7 @@ pub(crate) enum Tier {
     Plain,
     /// Runs as root only: owners, devices, `trusted.` attributes, mounts.
     Privileged,
-    /// Runs against other people's programs: a registry server, skopeo, umoci.
+    /// Runs against other people's programs: a registry server, skopeo, umoci, Python.
     Real,
     /// Runs as a user without rights; as root this repeats the plain tests as `nobody`.
     OtherUser,
@@ -39,7 +39,7 @@ impl Tier {
 pub(crate) enum Need {
     /// The rights of root, inside no user namespace: device nodes can be made.
     Root,
-    /// The registry server and the two tools.
+    /// The registry server and the tools.
     RealPrograms,
     /// The fixture that mmdebstrap makes from Debian's packages.
     DebianImage,
@@ -49,7 +49,7 @@ impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Root => "root's rights (CAP_SYS_ADMIN and CAP_MKNOD)",
-            Self::RealPrograms => "docker-registry, skopeo and umoci",
+            Self::RealPrograms => "docker-registry, skopeo, umoci, python3 and setfattr",
             Self::DebianImage => "an image made of Debian's packages (mmdebstrap and a mirror)",
         })
     }

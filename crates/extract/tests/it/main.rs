@@ -5,6 +5,7 @@
 
 mod attributes;
 mod dialects;
+mod differential;
 mod hostile;
 mod links;
 mod overlay;

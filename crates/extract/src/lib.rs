@@ -34,6 +34,9 @@ mod summary;
 mod tar;
 
 use std::io::Read;
+use std::panic::resume_unwind;
+use std::sync::Once;
+use std::thread;
 
 use unlade_oci::Algorithm;
 use unlade_sys::Dir;
@@ -60,19 +63,38 @@ pub fn extract_layer<R: Read + Send>(
     options: &Options,
     progress: &Progress,
 ) -> Result<LayerReport, Error> {
-    let mut writer = DirectoryWriter::new(target, options)?;
-    let mut report = pipeline::run(
-        input,
-        &mut writer,
-        blob_algorithm,
-        diff_algorithm,
-        &options.limits,
-        progress,
-    )?;
-    let mut summary = writer.into_summary();
-    summary.absorb(report.summary);
-    report.summary = summary;
-    Ok(report)
+    confined(options.confine.then_some(target), || {
+        let mut writer = DirectoryWriter::new(target, options)?;
+        let mut report = pipeline::run(
+            input,
+            &mut writer,
+            blob_algorithm,
+            diff_algorithm,
+            &options.limits,
+            progress,
+        )?;
+        let mut summary = writer.into_summary();
+        summary.absorb(report.summary);
+        report.summary = summary;
+        Ok(report)
+    })
+}
+
+/// Does `work` on a thread that can write below `target` alone, or right here if there is none.
+///
+/// A thread never gets its freedom back, so it is one of its own.
+fn confined<T: Send>(target: Option<&Dir>, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    static SAID: Once = Once::new();
+    let Some(target) = target else { return work() };
+    thread::scope(|scope| {
+        let thread = pipeline::spawn(scope, "unlade-extract", || {
+            if let Err(error) = unlade_sys::confine_thread(target) {
+                SAID.call_once(|| tracing::info!(%error, "layers are extracted without Landlock as a second wall"));
+            }
+            work()
+        })?;
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// Reads the layer that `input` delivers as [`extract_layer`] does, with the same checks of its form, and makes no files.

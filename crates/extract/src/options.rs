@@ -9,15 +9,20 @@ pub struct Options {
     pub privilege: Privilege,
     /// Where extraction gives up.
     pub limits: Limits,
+    /// Whether the threads that extract can write below the target alone, as far as the kernel offers that (Landlock).
+    ///
+    /// A reader that makes or changes files of its own as it is read cannot be used with it.
+    pub confine: bool,
 }
 
 impl Default for Options {
-    /// Overlay whiteouts, the privilege of the process, the default limits.
+    /// Overlay whiteouts, the privilege of the process, the default limits, confined.
     fn default() -> Self {
         Self {
             whiteouts: Whiteouts::Overlay,
             privilege: Privilege::of_process(),
             limits: Limits::default(),
+            confine: true,
         }
     }
 }

@@ -141,6 +141,7 @@ impl Store {
             whiteouts,
             privilege: Privilege::of_process(),
             limits,
+            confine: true,
         }
     }
 

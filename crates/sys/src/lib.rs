@@ -8,6 +8,7 @@
 //! | `dir` | [`Dir`]: operations below a directory descriptor that cannot leave it |
 //! | `xattr` | extended attributes by descriptor |
 //! | `atomic` | [`write_atomic`], [`rename_no_replace`], [`exchange`]: what becomes visible, becomes visible whole |
+//! | `confine` | [`confine_thread`]: a second wall round a thread that works for strangers |
 //! | `lock` | [`FileLock`]: advisory locks that die with their holder |
 //! | `remove` | [`remove_tree`]: deletes a tree, however deep and whatever its modes |
 //! | `sync` | [`sync_filesystem`], [`sync_directory`], [`boot_id`]: what has reached the disk, and since when |
@@ -24,6 +25,7 @@ compile_error!(
 );
 
 mod atomic;
+mod confine;
 mod dir;
 mod error;
 mod host;
@@ -35,6 +37,7 @@ mod xattr;
 pub use atomic::{
     Durability, TEMPORARY_PREFIX, create_atomic_in, exchange, rename_no_replace, write_atomic, write_atomic_in,
 };
+pub use confine::{Unconfined, confine_thread};
 pub use dir::*;
 pub use error::{Error, Result};
 pub use host::{FreeSpace, create_dir, create_private_dir, free_space, is_network_filesystem, is_root};

@@ -190,6 +190,11 @@ impl Finished {
         self
     }
 
+    /// Returns the exit code, none if a signal ended the process.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// Fails the test unless a signal ended the process.
     pub fn killed(self) {
         assert_eq!(self.status.signal(), Some(Signal::KILL.as_raw()), "{self}");

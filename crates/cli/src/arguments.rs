@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Remove images, and what no other image needs
     Rm(Remove),
+    /// Look whether everything in the store is there and as it should be
+    Verify(Verify),
     /// Ask the registry what a name stands for
     Resolve(Resolve),
     /// List the tags of a repository
@@ -256,6 +258,19 @@ pub(crate) struct Remove {
     /// The image for this platform alone, if there are several
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Read every blob, and hold every layer directory against its blob
+    #[arg(long)]
+    pub(crate) deep: bool,
+    /// Make good what is damaged: from the blobs, or else from the registry
+    #[arg(long)]
+    pub(crate) repair: bool,
+    #[command(flatten)]
+    pub(crate) login: Login,
 }
 
 /// `resolve`

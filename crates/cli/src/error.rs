@@ -70,6 +70,12 @@ pub(crate) enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Something in the store is damaged, as the report says.
+    #[error("the store is damaged: {count} of the things in it")]
+    Damaged {
+        /// How many things are.
+        count: usize,
+    },
     /// Somebody stopped the command.
     #[error("interrupted")]
     Interrupted,
@@ -98,6 +104,7 @@ impl Error {
             Self::Auth(error) => error.class(),
             Self::Runtime { .. } | Self::Input { .. } => ErrorClass::Other,
             Self::Output { .. } => ErrorClass::Storage,
+            Self::Damaged { .. } => ErrorClass::Store,
             Self::Interrupted => ErrorClass::Interrupted,
         }
     }
@@ -175,6 +182,9 @@ impl Error {
             }
             Self::Pull(unlade_pull::Error::NotLocal { .. }) => {
                 return Some("without --policy never it is fetched".to_owned());
+            }
+            Self::Damaged { .. } => {
+                return Some("`unlade verify --repair` makes it good, from the blobs or from the registry".to_owned());
             }
             Self::Images(unlade_images::Error::NoImage { .. }) => {
                 return Some("`unlade images` lists what is in the store, `unlade pull` brings an image in".to_owned());

@@ -74,6 +74,7 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         Command::Images => commands::images::run(&session),
         Command::Inspect(arguments) => commands::inspect::run(&session, arguments),
         Command::Rm(arguments) => commands::rm::run(&session, arguments),
+        Command::Verify(arguments) => commands::verify::run(&session, arguments),
         Command::Resolve(arguments) => commands::resolve::run(&session, arguments),
         Command::Tags(arguments) => commands::tags::run(&session, arguments),
         Command::Login(arguments) => commands::login::run(&session, arguments),

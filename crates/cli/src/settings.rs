@@ -173,6 +173,10 @@ impl<'a> Flags<'a> {
                 login: resolve.login.clone(),
                 ..Self::default()
             },
+            Command::Verify(verify) => Self {
+                login: verify.login.clone(),
+                ..Self::default()
+            },
             Command::Tags(tags) => Self {
                 login: tags.login.clone(),
                 ..Self::default()

@@ -14,12 +14,14 @@
 //! | `tar` | the reading half: blocks → entries |
 //! | `entry` | the seam: [`Entry`], [`EntrySink`] |
 //! | `directory` | today's writing half: entries → a layer directory |
+//! | `compare` | a layer directory held against its layer |
 //!
 //! **Invariant:** `tar` and `pipeline` know no filesystem, `directory` knows no tar.
 //!
 //! **Invariant:** everything here blocks and none of it is asynchronous; the caller gives it a thread.
 
 mod chunk;
+mod compare;
 mod directory;
 mod entry;
 mod error;
@@ -41,6 +43,7 @@ use std::thread;
 use unlade_oci::Algorithm;
 use unlade_sys::Dir;
 
+pub use crate::compare::{Comparison, Deviation, Difference, compare_layer};
 use crate::directory::DirectoryWriter;
 pub use crate::entry::{Content as EntryContent, Entry, EntrySink, Extent, Kind, NullSink, Time, Xattr};
 pub use crate::error::Error;

@@ -23,14 +23,30 @@ impl Store {
     /// Writes `index.json` anew from the database.
     pub(crate) fn write_index(&self) -> Result<(), Error> {
         let _lock = self.lock_index()?;
+        Ok(self.blobs.write_index(&self.index_bytes()?)?)
+    }
+
+    /// Returns whether `index.json` is what the database gives.
+    pub(crate) fn index_is_current(&self) -> Result<bool, Error> {
+        let is_current =
+            || -> Result<bool, Error> { Ok(self.index_bytes()? == self.blobs.read_index().unwrap_or_default()) };
+        // Whoever changes the names writes the index soon after, under the lock.
+        let seen: bool = is_current()?;
+        if seen || self.database.is_read_only() {
+            return Ok(seen);
+        }
+        let _lock = self.lock_index()?;
+        is_current()
+    }
+
+    fn index_bytes(&self) -> Result<Vec<u8>, Error> {
         let file = IndexFile {
             schema_version: 2,
             media_type: "application/vnd.oci.image.index.v1+json",
             manifests: entries(&self.database.names()?),
         };
         // A structure of strings and numbers always has a JSON form.
-        let bytes = serde_json::to_vec(&file).unwrap_or_default();
-        Ok(self.blobs.write_index(&bytes)?)
+        Ok(serde_json::to_vec(&file).unwrap_or_default())
     }
 }
 

@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// A layer directory may be where an earlier command was told to put it.
-    fn root_of(&self, record: &LayerDirectoryRecord) -> Result<LayerRoot, Error> {
+    pub(crate) fn root_of(&self, record: &LayerDirectoryRecord) -> Result<LayerRoot, Error> {
         let LayerPlace { root, .. } = &record.place;
         if root == self.layers.path() {
             Ok(self.layers.clone())

@@ -48,7 +48,7 @@ pub struct Store {
     pub(crate) form: LayerForm,
     pub(crate) durability: Durability,
     pub(crate) boot_id: String,
-    layers_beside_blobs: bool,
+    pub(crate) layers_beside_blobs: bool,
 }
 
 /// What the store has of one layer.

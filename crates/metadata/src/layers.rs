@@ -60,6 +60,20 @@ impl Database {
         })
     }
 
+    /// Returns the blobs that the layer `diff_id` comes as, as far as they were ever read, whether they are kept or not.
+    pub fn blobs_of_layer(&self, diff_id: &Digest) -> Result<Vec<LayerBlobRecord>> {
+        self.read("look a layer's blobs up", |transaction| {
+            let mut statement =
+                transaction.prepare_cached("SELECT * FROM layer_blobs WHERE diff_id = ?1 ORDER BY blob_digest")?;
+            let mut rows = statement.query([diff_id.to_string()])?;
+            let mut sources = Vec::new();
+            while let Some(row) = rows.next()? {
+                sources.push(source_from_row(row)?);
+            }
+            Ok(sources)
+        })
+    }
+
     /// Returns what is known of each of `layers`, given as blob digest and diff ID, in their order.
     ///
     /// Directories are looked up at `place`; without one, none is reported.

@@ -27,6 +27,7 @@ mod layer;
 mod observer;
 mod plan;
 mod puller;
+mod repair;
 mod resolve;
 mod threads;
 mod unpack;

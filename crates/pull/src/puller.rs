@@ -71,9 +71,9 @@ pub struct Pulled {
 #[derive(Clone, Debug)]
 pub struct Puller {
     store: Store,
-    client: Client,
-    budget: Budget,
-    watch: Watch,
+    pub(crate) client: Client,
+    pub(crate) budget: Budget,
+    pub(crate) watch: Watch,
 }
 
 impl Puller {

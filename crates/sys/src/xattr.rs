@@ -59,20 +59,14 @@ impl Dir {
     /// Returns the names of the extended attributes of `name` itself.
     pub fn xattr_names(&self, name: &OsStr) -> Result<Vec<OsString>> {
         let path = self.magic_path_of(name);
-        let list = sized(|buffer| rustix::fs::llistxattr(path.as_deref().map_err(|errno| *errno)?, buffer));
-        match list {
-            Ok(list) => Ok(list
-                .split(|byte| *byte == 0)
-                .filter(|name| !name.is_empty())
-                .map(|name| OsStr::from_bytes(name).to_owned())
-                .collect()),
-            Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
-            Err(errno) => Err(Error::new(
-                "list the extended attributes of",
-                self.path().join(name),
-                errno,
-            )),
-        }
+        names_of(|buffer| rustix::fs::llistxattr(path.as_deref().map_err(|errno| *errno)?, buffer))
+            .map_err(Error::on("list the extended attributes of", &self.path().join(name)))
+    }
+
+    /// Returns the names of the extended attributes of the directory itself.
+    pub fn own_xattr_names(&self) -> Result<Vec<OsString>> {
+        names_of(|buffer| rustix::fs::flistxattr(self, buffer))
+            .map_err(Error::on("list the extended attributes of", self.path()))
     }
 
     fn magic_path_of(&self, name: &OsStr) -> Result<PathBuf, Errno> {
@@ -84,6 +78,18 @@ fn value_of(call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Optio
     match sized(call) {
         Ok(value) => Ok(Some(value)),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn names_of(call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<OsString>, Errno> {
+    match sized(call) {
+        Ok(list) => Ok(list
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+            .map(|name| OsStr::from_bytes(name).to_owned())
+            .collect()),
+        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
         Err(errno) => Err(errno),
     }
 }
@@ -124,6 +130,7 @@ mod tests {
         assert!(dir.xattr(file, OsStr::new("user.unlade.none")).unwrap().is_none());
         dir.set_own_xattr(attribute, b"").unwrap();
         assert_eq!(dir.own_xattr(attribute).unwrap().unwrap(), b"");
+        assert!(dir.own_xattr_names().unwrap().contains(&attribute.to_owned()));
     }
 
     #[test]

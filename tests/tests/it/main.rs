@@ -14,3 +14,4 @@ mod processes;
 mod pulls;
 mod real_images;
 mod support;
+mod verify;

@@ -10,3 +10,4 @@ pub(crate) mod pull;
 pub(crate) mod resolve;
 pub(crate) mod rm;
 pub(crate) mod tags;
+pub(crate) mod verify;

@@ -17,7 +17,7 @@ use crate::{Error, Note, Privilege};
 
 /// The attribute in which containers/storage, fuse-overlayfs and libkrun look for the owner and mode that a file is meant
 /// to have: `uid:gid:mode`, the mode in octal, and for a device `:char-MAJOR-MINOR` or `:block-MAJOR-MINOR`.
-pub(super) const OVERRIDE_STAT: &str = "user.containers.override_stat";
+pub(crate) const OVERRIDE_STAT: &str = "user.containers.override_stat";
 
 /// Default access-control list of a directory, which what is made in it inherits.
 const DEFAULT_ACL: &str = "system.posix_acl_default";

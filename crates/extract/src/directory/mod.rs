@@ -28,9 +28,13 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use unlade_sys::Dir;
 
+pub(crate) use self::attributes::OVERRIDE_STAT;
 use self::attributes::{Attributes, Environment, creation_mode};
 use self::directories::Directories;
+pub(crate) use self::parents::join;
 use self::parents::{Make, Parent, Parents};
+pub(crate) use self::whiteouts::has_opaque;
+pub(crate) use self::xattrs::{Decision as XattrDecision, decide as decide_xattr};
 use crate::entry::{Content, Entry, EntrySink, Kind, Time};
 use crate::summary::LowerHardLink;
 use crate::{Error, Note, Options, RawPath, Summary, Whiteouts};
@@ -331,9 +335,15 @@ fn write_content(
 
 /// Splits a path into its parent and its last component.
 fn split(path: &[u8]) -> (&[u8], &OsStr) {
+    let (parent, name) = split_bytes(path);
+    (parent, OsStr::from_bytes(name))
+}
+
+/// Splits a path into its parent and its last component.
+pub(crate) fn split_bytes(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], OsStr::from_bytes(&path[slash + 1..])),
-        None => (&[], OsStr::from_bytes(path)),
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&[], path),
     }
 }
 
@@ -342,7 +352,7 @@ fn is(error: &unlade_sys::Error, errno: Errno) -> bool {
 }
 
 /// Returns what makes an error of a failed operation at the entry `path`.
-fn failed(path: &[u8]) -> impl FnOnce(unlade_sys::Error) -> Error + Copy + '_ {
+pub(crate) fn failed(path: &[u8]) -> impl FnOnce(unlade_sys::Error) -> Error + Copy + '_ {
     move |source| Error::Write {
         path: RawPath::from(path),
         source,

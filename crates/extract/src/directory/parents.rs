@@ -228,7 +228,7 @@ fn push_components(ahead: &mut Vec<Vec<u8>>, path: &[u8]) {
     );
 }
 
-pub(super) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(parent.len() + 1 + name.len());
     path.extend_from_slice(parent);
     if !parent.is_empty() {

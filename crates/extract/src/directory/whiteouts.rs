@@ -154,7 +154,7 @@ impl DirectoryWriter<'_> {
 }
 
 /// Says whether `path` or a directory above it is opaque.
-fn has_opaque(path: &[u8], opaque: &BTreeSet<Vec<u8>>) -> bool {
+pub(crate) fn has_opaque(path: &[u8], opaque: &BTreeSet<Vec<u8>>) -> bool {
     let slashes = path
         .iter()
         .enumerate()

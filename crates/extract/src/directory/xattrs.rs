@@ -21,13 +21,13 @@ const OVERLAY: [(&[u8], &[u8]); 2] = [
 
 /// What becomes of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Decision {
+pub(crate) enum Decision {
     Keep,
     Drop,
     Escape(Vec<u8>),
 }
 
-fn decide(name: &[u8], privilege: Privilege) -> Decision {
+pub(crate) fn decide(name: &[u8], privilege: Privilege) -> Decision {
     // Without root that name says what the file is meant to be, and only the extractor may say so.
     if DROPPED.contains(&name) || (privilege == Privilege::User && name == OVERRIDE_STAT.as_bytes()) {
         return Decision::Drop;

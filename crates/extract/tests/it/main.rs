@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod attributes;
+mod comparison;
 mod confined;
 mod dialects;
 mod differential;

@@ -54,7 +54,7 @@ fn directories_that_become_links_while_they_are_written_to_lead_nowhere() {
                     privilege,
                     ..Options::default()
                 };
-                let outcome = sandbox.extract_with(&layer.build(Compression::None).bytes, &options);
+                let outcome = sandbox.extract_beside_others(&layer.build(Compression::None).bytes, &options);
                 stop.store(true, Ordering::Relaxed);
                 outcome
             });

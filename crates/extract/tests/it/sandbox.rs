@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use unlade_extract::{Error, LayerReport, Options, Privilege, Progress, Whiteouts, extract_layer};
+use unlade_extract::{Error, LayerReport, Options, Privilege, Progress, Whiteouts, compare_layer, extract_layer};
 use unlade_oci::Algorithm;
 use unlade_sys::Dir;
 use unlade_test_support::{Compression, LayerBuilder, Node, NodeKind, TreeSnapshot};
@@ -43,8 +43,17 @@ impl Sandbox {
         self.temp.path().join("target")
     }
 
-    /// Extracts a layer and checks that nothing outside the target has changed.
+    /// Extracts a layer and checks that nothing outside the target has changed, and that the tree is what the layer says.
     pub(crate) fn extract_with(&self, blob: &[u8], options: &Options) -> Result<LayerReport, Error> {
+        let outcome = self.extract_beside_others(blob, options);
+        if let Ok(report) = &outcome {
+            self.assert_as_the_layer_says(blob, options, report);
+        }
+        outcome
+    }
+
+    /// Extracts a layer into a tree that others change meanwhile, and checks that nothing outside of it has changed.
+    pub(crate) fn extract_beside_others(&self, blob: &[u8], options: &Options) -> Result<LayerReport, Error> {
         let target = Dir::open(&self.target()).unwrap();
         let outcome = extract_layer(
             blob,
@@ -57,6 +66,22 @@ impl Sandbox {
         let now = Self::outside(self.temp.path());
         assert_eq!(self.canary, now, "what is beside the target has changed");
         outcome
+    }
+
+    /// Whatever was extracted must be what the comparison expects.
+    fn assert_as_the_layer_says(&self, blob: &[u8], options: &Options, report: &LayerReport) {
+        let (again, comparison) = compare_layer(
+            blob,
+            &Dir::open(&self.target()).unwrap(),
+            Algorithm::Sha256,
+            Algorithm::Sha256,
+            options,
+            &report.summary,
+            &Progress::new(),
+        )
+        .unwrap();
+        assert_eq!((&again.blob, &again.raw), (&report.blob, &report.raw));
+        assert_eq!(comparison.count, 0, "{:?}", comparison.differences);
     }
 
     pub(crate) fn extract(&self, layer: &LayerBuilder) -> Result<LayerReport, Error> {

@@ -4,3 +4,4 @@
 
 mod power;
 mod support;
+mod verify;

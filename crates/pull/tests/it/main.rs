@@ -8,4 +8,5 @@ mod mirrors;
 mod power;
 mod processes;
 mod pulls;
+mod repair;
 mod support;

@@ -58,7 +58,9 @@ impl Home {
     pub fn unlade<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let command = Command::new(&self.program)
             .args(arguments)
-            .env("HOME", self.directory.path().join("home"));
+            .env("HOME", self.directory.path().join("home"))
+            .env("UNLADE_CERTS_DIRS", self.path("certs.d"))
+            .env("CONTAINERS_REGISTRIES_CONF", self.path("registries.conf"));
         match self.user {
             Some(id) => command.user(id),
             None => command.env("UNLADE_HOME", &self.store),

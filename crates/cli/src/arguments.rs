@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use unlade_oci::Platform;
 
 use crate::quantity::ByteSize;
+use crate::registries::RegistryFlags;
 
 /// Pulls container images and turns them into files, without a daemon.
 #[derive(Debug, Parser)]
@@ -151,6 +152,8 @@ pub(crate) struct Pull {
     #[command(flatten)]
     pub(crate) login: Login,
     #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
+    #[command(flatten)]
     pub(crate) limits: Limits,
 }
 
@@ -284,6 +287,8 @@ pub(crate) struct Resolve {
     pub(crate) platform: Option<Platform>,
     #[command(flatten)]
     pub(crate) login: Login,
+    #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
 }
 
 /// `tags`
@@ -294,6 +299,8 @@ pub(crate) struct Tags {
     pub(crate) repository: OsString,
     #[command(flatten)]
     pub(crate) login: Login,
+    #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
 }
 
 /// `login`
@@ -311,6 +318,8 @@ pub(crate) struct LogIn {
     /// The file to keep the login in, instead of docker's config.json
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
 }
 
 /// `logout`

@@ -15,6 +15,7 @@ use unlade_reference::Registry;
 
 use crate::arguments::{Durability, Whiteouts};
 use crate::quantity::ByteSize;
+use crate::registries::RegistryTable;
 use crate::settings::{Setting, Source};
 
 /// Why a configuration file cannot be used.
@@ -56,6 +57,7 @@ pub(crate) struct ConfigFile {
     /// From the group's name to its references, as they are written.
     pub(crate) image_groups: BTreeMap<String, Setting<Vec<String>>>,
     pub(crate) limits: LimitsTable,
+    pub(crate) registries: RegistryTable,
 }
 
 /// The table `limits`.
@@ -87,6 +89,8 @@ struct Wire {
     durability: Option<Spanned<WireDurability>>,
     connections: Option<Spanned<NonZeroUsize>>,
     workers: Option<Spanned<NonZeroUsize>>,
+    certs_dirs: Option<Spanned<Vec<AbsolutePath>>>,
+    registries_conf: Option<Spanned<AbsolutePath>>,
     #[serde(default)]
     aliases: BTreeMap<Spanned<String>, Spanned<Text<Registry>>>,
     #[serde(default)]
@@ -240,6 +244,11 @@ impl ConfigFile {
             aliases,
             image_groups: image_groups.collect(),
             limits: wire.limits,
+            registries: RegistryTable {
+                certs_dirs: placed(wire.certs_dirs, place)
+                    .map(|setting| setting.map(|paths| paths.into_iter().map(|path| path.0).collect())),
+                registries_conf: placed(wire.registries_conf, place).map(|setting| setting.map(|path| path.0)),
+            },
         })
     }
 
@@ -260,6 +269,10 @@ impl ConfigFile {
             aliases: lower.aliases,
             image_groups: lower.image_groups,
             limits: self.limits.over(&lower.limits),
+            registries: RegistryTable {
+                certs_dirs: self.registries.certs_dirs.or(lower.registries.certs_dirs),
+                registries_conf: self.registries.registries_conf.or(lower.registries.registries_conf),
+            },
         }
     }
 }
@@ -311,6 +324,8 @@ whiteouts = "oci"
 durability = "sync"
 connections = 3
 workers = 2
+certs-dirs = ["/c/1", "/c/2"]
+registries-conf = "/dev/null"
 
 [aliases]
 "short.example" = "registry.example.com"
@@ -328,6 +343,9 @@ entries = 9
         assert_eq!(config.default_registry.unwrap().value.as_str(), "registry.example.com");
         assert_eq!(config.platform.unwrap().value.to_string(), "linux/arm64");
         assert_eq!(config.whiteouts.unwrap().value, Whiteouts::Oci);
+        let directories = config.registries.certs_dirs.unwrap().value;
+        assert_eq!(directories, ["/c/1", "/c/2"].map(PathBuf::from));
+        assert_eq!(config.registries.registries_conf.unwrap().value, Path::new("/dev/null"));
         assert_eq!(config.durability.unwrap().value, Durability::Sync);
         assert_eq!(config.connections.unwrap().value.get(), 3);
         let alias = config.aliases.first_key_value().unwrap();
@@ -341,7 +359,7 @@ entries = 9
             group.source,
             Source::File {
                 path: "/c.toml".into(),
-                line: 14
+                line: 16
             }
         );
         assert_eq!(

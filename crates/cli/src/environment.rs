@@ -61,6 +61,26 @@ pub(crate) const DOCKER_CONFIG: Variable = Variable {
     name: "DOCKER_CONFIG",
     help: "The directory of docker's config.json, ~/.docker by default",
 };
+/// Where servers and certificates of registries are described.
+pub(crate) const UNLADE_CERTS_DIRS: Variable = Variable {
+    name: "UNLADE_CERTS_DIRS",
+    help: "Directories like --certs-dir, separated by colons",
+};
+/// Where containers tools describe mirrors.
+pub(crate) const CONTAINERS_REGISTRIES_CONF: Variable = Variable {
+    name: "CONTAINERS_REGISTRIES_CONF",
+    help: "A file like --registries-conf",
+};
+/// Whom TLS trusts.
+pub(crate) const SSL_CERT_FILE: Variable = Variable {
+    name: "SSL_CERT_FILE",
+    help: "Certificate authorities, instead of the system's",
+};
+/// Whom TLS trusts.
+pub(crate) const SSL_CERT_DIR: Variable = Variable {
+    name: "SSL_CERT_DIR",
+    help: "A directory of certificate authorities, instead of the system's",
+};
 /// Where programs for logins are.
 pub(crate) const PATH: Variable = Variable {
     name: "PATH",
@@ -113,6 +133,10 @@ pub(crate) const ALL: &[Variable] = &[
     DOCKER_AUTH_CONFIG,
     REGISTRY_AUTH_FILE,
     DOCKER_CONFIG,
+    UNLADE_CERTS_DIRS,
+    CONTAINERS_REGISTRIES_CONF,
+    SSL_CERT_FILE,
+    SSL_CERT_DIR,
     PATH,
     HOME,
     XDG_DATA_HOME,

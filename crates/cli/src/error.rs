@@ -9,7 +9,7 @@ use serde::Serialize;
 use unlade_oci::ErrorClass;
 use unlade_pull::Cause;
 use unlade_reference::{ParseError, Registry};
-use unlade_registry::CredentialsNote;
+use unlade_registry::{CredentialsNote, TlsProblem};
 
 use crate::settings::SettingsError;
 use crate::stderr::{Stderr, printable};
@@ -49,6 +49,9 @@ pub(crate) enum Error {
     /// The registry failed, outside of a pull.
     #[error(transparent)]
     Registry(#[from] unlade_registry::Error),
+    /// What is written about registries cannot be used.
+    #[error(transparent)]
+    Registries(#[from] unlade_registry::ConfigError),
     /// A file with credentials is no good.
     #[error(transparent)]
     Auth(#[from] unlade_auth::Error),
@@ -101,6 +104,7 @@ impl Error {
             Self::Pull(error) => error.class(),
             Self::Images(error) => error.class(),
             Self::Registry(error) => error.class(),
+            Self::Registries(error) => error.class(),
             Self::Auth(error) => error.class(),
             Self::Runtime { .. } | Self::Input { .. } => ErrorClass::Other,
             Self::Output { .. } => ErrorClass::Storage,
@@ -194,10 +198,10 @@ impl Error {
         let hint = match self.class() {
             ErrorClass::NotFound => self.hint_not_found(),
             ErrorClass::Auth => self.hint_auth(),
-            ErrorClass::Network => {
+            ErrorClass::Network => self.hint_tls().unwrap_or_else(|| {
                 "check the network and the registry's name; what is fetched already is kept, a later pull continues it"
                     .to_owned()
-            }
+            }),
             ErrorClass::Timeout | ErrorClass::Interrupted => {
                 "the same command again continues where this one stopped".to_owned()
             }
@@ -216,6 +220,27 @@ impl Error {
             _ => return None,
         };
         Some(hint)
+    }
+
+    /// What to do about a server that no TLS connection can be made to.
+    fn hint_tls(&self) -> Option<String> {
+        let unlade_registry::Error::Transport { source, exchange, .. } = self.registry_error()? else {
+            return None;
+        };
+        let host = exchange.url.host();
+        let bypass = format!("--insecure-skip-verify={host} accepts any certificate and with it any impostor");
+        Some(match source.tls_problem()? {
+            TlsProblem::UnknownAuthority => format!(
+                "if the authority is your own, name it with --ca-file FILE or put it into certs.d/{host}/ca.crt; {bypass}"
+            ),
+            TlsProblem::Expired => format!("check this machine's clock, and tell whoever runs {host}; {bypass}"),
+            TlsProblem::OtherName => format!("use a name that the certificate has; {bypass}"),
+            TlsProblem::NotTls => format!("if {host} speaks plain http, say so with --plain-http={host}"),
+            TlsProblem::WantsCertificate => {
+                format!("give one with --client-cert FILE and --client-key FILE, or in certs.d/{host}/client.cert")
+            }
+            _ => return None,
+        })
     }
 
     fn hint_not_found(&self) -> String {

@@ -16,6 +16,7 @@ mod log;
 mod progress;
 mod prompt;
 mod quantity;
+mod registries;
 mod session;
 mod settings;
 mod stderr;

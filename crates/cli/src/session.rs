@@ -67,8 +67,8 @@ impl Session {
         Ok(Store::open(&options)?)
     }
 
-    /// Makes a client with the user's logins, for commands about these registries. Reads files and sets TLS up, so only what
-    /// needs the network calls it.
+    /// Makes a client with the user's logins, for commands about these registries. Reads files, so only what needs the
+    /// network calls it.
     pub(crate) fn client<'a>(
         &self,
         registries: impl IntoIterator<Item = &'a Registry>,
@@ -77,6 +77,7 @@ impl Session {
         let watcher = watcher.clone();
         let client = Client::builder()
             .credentials(self.settings.login.source(registries)?)
+            .endpoints(self.settings.registries.source()?)
             .on_warning(Arc::new(move |warning| watcher.warn(warning)))
             .build()?;
         Ok(client)

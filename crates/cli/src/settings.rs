@@ -13,6 +13,7 @@ use crate::credentials::LoginSettings;
 
 use crate::environment::{self, Environment, Variable};
 use crate::quantity::ByteSize;
+use crate::registries::{Registries, RegistryFlags};
 
 /// Where a value came from, from what decides first to what decides last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,6 +156,7 @@ struct Flags<'a> {
     durability: Option<Durability>,
     limits: Option<&'a Limits>,
     login: Login,
+    registries: Option<&'a RegistryFlags>,
 }
 
 impl<'a> Flags<'a> {
@@ -167,10 +169,12 @@ impl<'a> Flags<'a> {
                 durability: pull.durability,
                 limits: Some(&pull.limits),
                 login: pull.login.clone(),
+                registries: Some(&pull.registries),
             },
             Command::Resolve(resolve) => Self {
                 platform: resolve.platform.as_ref(),
                 login: resolve.login.clone(),
+                registries: Some(&resolve.registries),
                 ..Self::default()
             },
             Command::Verify(verify) => Self {
@@ -179,12 +183,14 @@ impl<'a> Flags<'a> {
             },
             Command::Tags(tags) => Self {
                 login: tags.login.clone(),
+                registries: Some(&tags.registries),
                 ..Self::default()
             },
             Command::Login(login) => {
                 let mut flags = Self::of_file(login.authfile.as_ref());
                 // What is kept has no say in whether another login is taken, and the file may not be there yet.
                 flags.login.no_creds = true;
+                flags.registries = Some(&login.registries);
                 flags
             }
             Command::Logout(logout) => Self::of_file(logout.authfile.as_ref()),
@@ -234,6 +240,8 @@ pub(crate) struct Settings {
     pub(crate) budget: unlade_pull::Limits,
     /// Which logins are used.
     pub(crate) login: LoginSettings,
+    /// Where registries are served.
+    pub(crate) registries: Registries,
 }
 
 impl Settings {
@@ -268,6 +276,12 @@ impl Settings {
             limits: limits(flags.limits.unwrap_or(&Limits::default()), &file.limits),
             budget: budget(file.connections, file.workers),
             login: LoginSettings::resolve(&flags.login, environment, uid)?,
+            registries: Registries::resolve(
+                flags.registries.unwrap_or(&RegistryFlags::default()),
+                environment,
+                file.registries,
+                config_home(environment).as_deref(),
+            ),
         })
     }
 

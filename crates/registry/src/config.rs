@@ -2,13 +2,16 @@
 //!
 //! An [`EndpointSource`] answers for one repository with an ordered list of [`EndpointSettings`]: mirrors first, the
 //! registry's own server last. [`CertsDirs`] reads containerd's and docker's `certs.d` directories, [`RegistriesConf`] the
-//! file of podman, skopeo and CRI-O, and [`FirstOf`] asks several sources in turn. All of them are plain values: nothing
-//! here looks at the environment or chooses a path.
+//! file of podman, skopeo and CRI-O, [`EndpointFiles`] puts the two together, [`FirstOf`] asks several sources in turn, and
+//! [`Overrides`] changes what they say. All of them are plain values: nothing here looks at the environment or chooses
+//! a path.
 
 mod certs_dirs;
 pub(crate) mod document;
 mod error;
+mod files;
 mod hosts_toml;
+mod overrides;
 mod registries_conf;
 
 use std::fmt;
@@ -22,6 +25,8 @@ use url::Url;
 
 pub use self::certs_dirs::CertsDirs;
 pub use self::error::ConfigError;
+pub use self::files::EndpointFiles;
+pub use self::overrides::{Hosts, Overrides};
 pub use self::registries_conf::RegistriesConf;
 
 /// Knows which servers answer for a registry.

@@ -57,8 +57,8 @@ mod warning;
 pub use blob::{BlobStream, Chunk};
 pub use client::{Client, ClientBuilder};
 pub use config::{
-    Capabilities, CertsDirs, ClientCertificate, ConfigError, EndpointSettings, EndpointSource, FirstOf, Origin,
-    RegistriesConf, Role, TlsSettings,
+    Capabilities, CertsDirs, ClientCertificate, ConfigError, EndpointFiles, EndpointSettings, EndpointSource, FirstOf,
+    Hosts, Origin, Overrides, RegistriesConf, Role, TlsSettings,
 };
 pub use error::{EndpointError, Error};
 pub use exchange::{CredentialsNote, Exchange};
@@ -68,5 +68,5 @@ pub use response::{ErrorResponse, RegistryError};
 pub use retry::{Attempts, RetryPolicy};
 pub use safe_url::SafeUrl;
 pub use settings::{Roots, Timeouts};
-pub use transport::{Phase, TransportError};
+pub use transport::{Phase, TlsProblem, TransportError};
 pub use warning::Warning;

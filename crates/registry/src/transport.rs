@@ -16,7 +16,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use url::Url;
 
-pub use self::error::{Phase, TransportError};
+pub use self::error::{Phase, TlsProblem, TransportError};
 pub(crate) use self::lines::{Line, Lines};
 
 use self::tls::Authorities;

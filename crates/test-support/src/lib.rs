@@ -6,6 +6,7 @@
 //! - [`LayerBuilder`], [`ImageBuilder`], [`IndexBuilder`]: content, from one tar entry to a nested index.
 //! - [`write_layout`]: the same content as an OCI image layout on disk.
 //! - [`FakeRegistry`]: serves content over HTTP, misbehaves as told by [`Fault`] and [`TokenAuth`], records requests.
+//! - [`Authority`], [`TlsFront`]: certificates, and TLS before a server that speaks none.
 //! - [`TreeSnapshot`]: a directory tree as comparable data.
 //! - [`fixtures`]: the images that the end-to-end tests and `cargo xtask fixtures` share.
 #![expect(
@@ -22,6 +23,7 @@ mod layer;
 mod layout;
 mod registry;
 mod snapshot;
+mod tls;
 
 pub use image::{Artifact, Image, ImageBuilder, StoredManifest};
 pub use index::{Index, IndexBuilder};
@@ -29,4 +31,5 @@ pub use layer::{Entry, Layer, LayerBuilder};
 pub use layout::write_layout;
 pub use registry::{FakeRegistry, Fault, Gate, Recorded, TokenAuth, TokenFields};
 pub use snapshot::{Node, NodeKind, TreeSnapshot};
+pub use tls::{Authority, Identity, TlsFront};
 pub use unlade_oci::Compression;

@@ -9,6 +9,7 @@ mod interrupt;
 mod login;
 mod progress;
 mod pull;
+mod registries;
 mod sandbox;
 mod settings;
 mod terminal;

@@ -49,6 +49,8 @@ impl Sandbox {
             .env("HOME", self.path("home"))
             .env("UNLADE_HOME", self.path("store"))
             .env("UNLADE_CONFIG", self.path("config.toml"))
+            .env("UNLADE_CERTS_DIRS", self.path("certs.d"))
+            .env("CONTAINERS_REGISTRIES_CONF", self.path("registries.conf"))
             .current_dir(self.directory.path())
             .stdin(Stdio::null());
         command

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use unlade_reference::Registry;
 
 use super::document::{self, Document};
-use super::{ClientCertificate, ConfigError, EndpointSettings, EndpointSource, Origin, TlsSettings, hosts_toml};
+use super::{
+    ClientCertificate, ConfigError, EndpointFiles, EndpointSettings, EndpointSource, Origin, RegistriesConf, Role,
+    TlsSettings, hosts_toml,
+};
 
 const FILE: &str = "hosts.toml";
 const DEFAULT: &str = "_default";
@@ -15,9 +18,12 @@ const DEFAULT: &str = "_default";
 /// containerd's `certs.d` directories, first to last.
 ///
 /// In each, the directory of the registry is looked for as `host_port_`, as `host:port` and as `_default`; the first
-/// `hosts.toml` found is the one that counts. A registry's directory without one may hold docker's certificate files
-/// instead: each `*.crt` an authority, each `*.cert` with the `*.key` of the same name a client certificate. They are for
-/// the registry's own server, also if a `hosts.toml` further down says who its mirrors are.
+/// `hosts.toml` found is the one that counts.
+///
+/// A server's directory, by its own name or that of the registry, may also hold docker's certificate files: each `*.crt` an
+/// authority, each `*.cert` with the `*.key` of the same name a client certificate. They are for that server, wherever it
+/// is listed, unless its `hosts.toml` names certificates itself. A registry on this machine that has such files
+/// is spoken to with TLS, which it is not otherwise.
 ///
 /// What is read: a `hosts.toml` with an unknown key, or one that does not parse, is an error, and so is a directory that
 /// may not be read. A missing directory is not.
@@ -31,52 +37,76 @@ impl CertsDirs {
     pub fn new(directories: Vec<PathBuf>) -> Self {
         Self { directories }
     }
-}
 
-impl EndpointSource for CertsDirs {
-    fn endpoints(&self, registry: &Registry, _path: &str) -> Result<Vec<EndpointSettings>, ConfigError> {
-        let mut certificates: Option<(PathBuf, TlsSettings)> = None;
-        for directory in self.directories.iter().flat_map(|base| candidates(base, registry)) {
-            let path = directory.join(FILE);
+    /// Returns what the `hosts.toml` of a registry says; nothing if there is none.
+    pub(super) fn hosts(&self, registry: &Registry) -> Result<Vec<EndpointSettings>, ConfigError> {
+        let mut names = names(registry.as_str());
+        names.push(DEFAULT.to_owned());
+        for path in self.in_each(&names).map(|directory| directory.join(FILE)) {
             if let Some(text) = document::read(&path)?.filter(|text| !text.is_empty()) {
                 let document = Document {
                     path: &path,
                     text: &text,
                 };
-                let mut endpoints = hosts_toml::parse(document, registry)?;
-                if let Some((_, found)) = certificates
-                    && let Some(own) = endpoints.last_mut().filter(|last| last.namespace.is_none())
-                {
-                    own.tls.ca.extend(found.ca);
-                    own.tls.client.extend(found.client);
-                }
-                return Ok(endpoints);
-            }
-            let found = certificate_files(&directory)?;
-            if certificates.is_none() && found != TlsSettings::default() {
-                certificates = Some((directory, found));
+                return hosts_toml::parse(document, registry);
             }
         }
-        let Some((path, tls)) = certificates else {
-            return Ok(Vec::new());
-        };
-        let mut own = EndpointSettings::standard(registry)?;
-        own.tls = tls;
-        own.origin = Origin::File { path, line: 0 };
-        Ok(vec![own])
+        Ok(Vec::new())
+    }
+
+    /// Adds the certificate files for a server of `registry`, if its settings name no certificates. Returns the directory
+    /// that they are in.
+    pub(super) fn add_certificates(
+        &self,
+        registry: &Registry,
+        server: &mut EndpointSettings,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        if !server.tls.ca.is_empty() || !server.tls.client.is_empty() {
+            return Ok(None);
+        }
+        let mut names = names(&server.host());
+        if server.role == Role::Registry {
+            names.extend(self::names(registry.as_str()));
+        }
+        for directory in self.in_each(&names) {
+            let found = certificate_files(&directory)?;
+            if found != TlsSettings::default() {
+                server.tls.ca = found.ca;
+                server.tls.client = found.client;
+                return Ok(Some(directory));
+            }
+        }
+        Ok(None)
+    }
+
+    fn in_each(&self, names: &[String]) -> impl Iterator<Item = PathBuf> {
+        self.directories
+            .iter()
+            .flat_map(|base| names.iter().map(|name| base.join(name)))
     }
 }
 
-/// Returns where in a directory the settings of a registry may be.
-fn candidates(base: &Path, registry: &Registry) -> Vec<PathBuf> {
-    let mut names = Vec::new();
-    if let Some(port) = registry.port() {
-        // For file systems that take no colon.
-        names.push(format!("{}_{port}_", registry.host()));
+impl EndpointSource for CertsDirs {
+    fn endpoints(&self, registry: &Registry, path: &str) -> Result<Vec<EndpointSettings>, ConfigError> {
+        let files = EndpointFiles::new(self.clone(), RegistriesConf::default());
+        let mut found = files.endpoints(registry, path)?;
+        // Without files for the registry there is nothing to say about it.
+        found.retain(|server| server.origin != Origin::Default);
+        Ok(found)
     }
-    names.push(registry.to_string());
-    names.push(DEFAULT.to_owned());
-    names.into_iter().map(|name| base.join(name)).collect()
+}
+
+/// Returns the directories that a server's settings may be in, without a leading path.
+fn names(host: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Some((bare, port)) = host.rsplit_once(':')
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        // For file systems that take no colon.
+        names.push(format!("{bare}_{port}_"));
+    }
+    names.push(host.to_owned());
+    names
 }
 
 fn certificate_files(directory: &Path) -> Result<TlsSettings, ConfigError> {
@@ -198,6 +228,38 @@ mod tests {
         assert_eq!(found[0].host(), "m.example");
         assert!(found[0].tls.ca.is_empty());
         assert!(found[1].tls.ca[0].ends_with("a/ghcr.io/ca.crt"));
+    }
+
+    #[test]
+    fn certificates_are_for_the_server_of_that_name() {
+        let files = [
+            ("a/m.example:5000/ca.crt", "x"),
+            ("b/docker.io/ca.crt", "x"),
+            (
+                "a/docker.io/hosts.toml",
+                "[host.'https://m.example:5000']\n[host.'https://n.example']\nca='own.pem'",
+            ),
+        ];
+        let found = endpoints(&files, "docker.io").unwrap();
+        let ca = |index: usize| found[index].tls.ca[0].clone();
+        assert!(ca(0).ends_with("a/m.example:5000/ca.crt"));
+        assert!(ca(1).ends_with("a/docker.io/own.pem"));
+        assert_eq!(found[2].host(), "registry-1.docker.io");
+        assert!(ca(2).ends_with("b/docker.io/ca.crt"));
+    }
+
+    #[test]
+    fn a_certificate_for_this_machine_means_tls() {
+        let found = endpoints(&[("a/localhost:5000/ca.crt", "x")], "localhost:5000").unwrap();
+        assert_eq!(found[0].base.as_str(), "https://localhost:5000/v2/");
+        let plain = "server = 'http://localhost:5000'";
+        let files = [("a/localhost:5000/ca.crt", "x"), ("a/localhost:5000/hosts.toml", plain)];
+        let found = endpoints(&files, "localhost:5000").unwrap();
+        assert_eq!(
+            found[0].base.as_str(),
+            "http://localhost:5000/v2/",
+            "who says http gets http"
+        );
     }
 
     #[test]

@@ -57,15 +57,17 @@ struct Location {
 }
 
 impl RegistriesConf {
-    /// Reads `file` and, in the order of their names, the `*.conf` files in `drop_ins`. A table of a later file replaces
-    /// one with the same prefix. Either may be missing.
+    /// Reads `file` and then, in the order of their names, the `*.conf` files in each of the directories `drop_ins`. A table of
+    /// a later file replaces one with the same prefix. Any of them may be missing.
     ///
     /// # Errors
     /// A file that cannot be read, does not parse, has an unknown key, or is of version 1.
-    pub fn load(file: &Path, drop_ins: &Path) -> Result<Self, ConfigError> {
+    pub fn load(file: &Path, drop_ins: &[PathBuf]) -> Result<Self, ConfigError> {
         let mut all = Self::default();
         let mut files = vec![file.to_owned()];
-        files.extend(conf_files(drop_ins)?);
+        for directory in drop_ins {
+            files.extend(conf_files(directory)?);
+        }
         for path in files {
             if let Some(text) = document::read(&path)? {
                 all.tables.extend(parse(Document {
@@ -317,7 +319,7 @@ mod tests {
         for (name, text) in files {
             fs::write(dir.path().join(name), text).unwrap();
         }
-        RegistriesConf::load(&dir.path().join("r.conf"), &dir.path().join("d"))
+        RegistriesConf::load(&dir.path().join("r.conf"), &[dir.path().join("d")])
             .map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
     }
 

@@ -89,6 +89,15 @@ impl TransportError {
         }
     }
 
+    /// Returns what is wrong with TLS, if that is what failed.
+    pub fn tls_problem(&self) -> Option<TlsProblem> {
+        match &*self.0 {
+            Kind::Connect(error) | Kind::Exchange(error) => find(error).map(TlsProblem::of),
+            Kind::Body(error) => find(error).map(TlsProblem::of),
+            _ => None,
+        }
+    }
+
     /// Tells whether no connection could be made.
     pub(crate) fn is_connect(&self) -> bool {
         matches!(*self.0, Kind::Connect(_) | Kind::Refused(_))
@@ -101,8 +110,10 @@ impl TransportError {
     pub fn is_transient(&self) -> bool {
         match &*self.0 {
             Kind::Unsendable(_) | Kind::Refused(_) => false,
-            Kind::Connect(error) => find::<rustls::Error>(error).is_none() && find::<LinkLocal>(error).is_none(),
-            Kind::Exchange(_) | Kind::Body(_) | Kind::Short | Kind::Timeout { .. } => true,
+            Kind::Connect(error) => self.tls_problem().is_none() && find::<LinkLocal>(error).is_none(),
+            // A server may say only after the handshake that it wants a certificate.
+            Kind::Exchange(_) => self.tls_problem() != Some(TlsProblem::WantsCertificate),
+            Kind::Body(_) | Kind::Short | Kind::Timeout { .. } => true,
         }
     }
 }
@@ -111,8 +122,10 @@ impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
             Kind::Unsendable(_) => f.write_str("the URL cannot be sent"),
-            Kind::Connect(error) if find::<rustls::Error>(error).is_some() => {
-                f.write_str("no TLS connection could be made")
+            Kind::Connect(_) | Kind::Exchange(_) if self.tls_problem().is_some() => {
+                f.write_str("no TLS connection could be made")?;
+                let text = self.tls_problem().and_then(TlsProblem::text);
+                text.map_or(Ok(()), |text| write!(f, ", {text}"))
             }
             Kind::Connect(_) | Kind::Refused(_) => f.write_str("no connection could be made"),
             Kind::Exchange(_) => f.write_str("the connection broke before the answer"),
@@ -132,6 +145,66 @@ impl StdError for TransportError {
             Kind::Connect(error) | Kind::Exchange(error) => error.source(),
             Kind::Body(error) => Some(error),
             Kind::Short | Kind::Timeout { .. } => None,
+        }
+    }
+}
+
+/// What can be wrong between two that want to speak TLS. The details are in the error's source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsProblem {
+    /// The server's certificate is of no authority that is trusted, or of none at all.
+    UnknownAuthority,
+    /// The server's certificate is not valid at this time.
+    Expired,
+    /// The server's certificate is for other names.
+    OtherName,
+    /// The server speaks something else.
+    NotTls,
+    /// The server wants to know the client by a certificate, and there was none or not the right one.
+    WantsCertificate,
+    /// Something else.
+    Other,
+}
+
+impl TlsProblem {
+    fn of(error: &rustls::Error) -> Self {
+        use rustls::{AlertDescription, CertificateError};
+        match error {
+            rustls::Error::InvalidCertificate(reason) => match reason {
+                // The latter: an authority of the same name with another key.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownAuthority,
+                // What web PKI calls a certificate that was made for an authority and shown by a server: one that has signed
+                // itself.
+                CertificateError::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => {
+                    Self::UnknownAuthority
+                }
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => Self::Expired,
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::OtherName,
+                _ => Self::Other,
+            },
+            rustls::Error::InvalidMessage(_) => Self::NotTls,
+            rustls::Error::AlertReceived(
+                AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnknownCA
+                | AlertDescription::CertificateUnknown,
+            ) => Self::WantsCertificate,
+            _ => Self::Other,
+        }
+    }
+
+    fn text(self) -> Option<&'static str> {
+        match self {
+            Self::UnknownAuthority => Some("the server's certificate is of no authority that is trusted here"),
+            Self::Expired => Some("the server's certificate is not valid now"),
+            Self::OtherName => Some("the server's certificate is for another name"),
+            Self::NotTls => Some("the server does not speak TLS"),
+            Self::WantsCertificate => Some("the server does not accept the client without another certificate"),
+            Self::Other => None,
         }
     }
 }

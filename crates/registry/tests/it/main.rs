@@ -14,6 +14,7 @@ mod retries;
 mod secrets;
 mod stalls;
 mod tags;
+mod tls;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -172,7 +172,7 @@ async fn a_server_that_does_not_speak_tls_is_asked_once() {
     assert_eq!(error.class(), ErrorClass::Network);
     assert!(!error.is_retryable());
     assert!(
-        text(&error).contains(": no TLS connection could be made: "),
+        text(&error).contains(": no TLS connection could be made, the server does not speak TLS: "),
         "{}",
         text(&error)
     );

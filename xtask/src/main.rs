@@ -11,6 +11,7 @@
 mod bench;
 mod demo;
 mod fixtures;
+mod fuzz;
 mod migrations;
 mod test;
 mod tidy;
@@ -41,6 +42,8 @@ enum Command {
     /// Check the rules that no compiler or lint checks: crate edges, file heads, manifests, pages
     Tidy,
     Fixtures(fixtures::Args),
+    /// Feed what reads untrusted bytes with what a fuzzer comes up with
+    Fuzz(fuzz::Args),
     /// Measure what a pull costs: time, memory, processors
     Bench(bench::Args),
     /// Look after the history of the database's schema
@@ -71,6 +74,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(root, &args)?,
         Command::Tidy => tidy::run(root)?,
         Command::Fixtures(args) => fixtures::run(&args)?,
+        Command::Fuzz(args) => fuzz::run(root, &args)?,
         Command::Migrations { command } => migrations::run(command, root)?,
     }
     Ok(ExitCode::SUCCESS)

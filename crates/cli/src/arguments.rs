@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Resolve(Resolve),
     /// List the tags of a repository
     Tags(Tags),
+    /// List what refers to an image: signatures, attestations, bills of materials
+    Referrers(Referrers),
     /// Log in to a registry: check the login and keep it
     Login(LogIn),
     /// Remove a login that is kept
@@ -301,6 +303,22 @@ pub(crate) struct Tags {
     pub(crate) login: Login,
     #[command(flatten)]
     pub(crate) registries: RegistryFlags,
+}
+
+/// `referrers`
+#[derive(Debug, Args)]
+pub(crate) struct Referrers {
+    /// An image reference
+    #[arg(value_name = "REF")]
+    pub(crate) name: OsString,
+    /// Those of this type alone
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) artifact_type: Option<String>,
+    /// What refers to the image of this platform, instead of to what the name itself stands for
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) login: Login,
 }
 
 /// `login`

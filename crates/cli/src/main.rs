@@ -78,6 +78,7 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         Command::Verify(arguments) => commands::verify::run(&session, arguments),
         Command::Resolve(arguments) => commands::resolve::run(&session, arguments),
         Command::Tags(arguments) => commands::tags::run(&session, arguments),
+        Command::Referrers(arguments) => commands::referrers::run(&session, arguments),
         Command::Login(arguments) => commands::login::run(&session, arguments),
         Command::Logout(arguments) => commands::logout::run(&session, arguments),
         Command::Auth(arguments) => commands::auth::run(&session, arguments),

@@ -181,6 +181,10 @@ impl<'a> Flags<'a> {
                 login: verify.login.clone(),
                 ..Self::default()
             },
+            Command::Referrers(referrers) => Self {
+                login: referrers.login.clone(),
+                ..Self::default()
+            },
             Command::Tags(tags) => Self {
                 login: tags.login.clone(),
                 registries: Some(&tags.registries),

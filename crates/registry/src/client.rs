@@ -18,6 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::login;
 use crate::manifest::{self, ManifestHead, RawManifest, Selector};
 use crate::ping::{self, Authentication, Ping};
+use crate::referrers::{self, Referrers};
 use crate::route::{Route, Target};
 use crate::session::Session;
 use crate::tags;
@@ -126,6 +127,22 @@ impl Client {
         limit: u64,
     ) -> Result<Bytes, Error> {
         blob::bytes(Arc::clone(&self.shared), repository, descriptor, limit).await
+    }
+
+    /// Lists what refers to a manifest, of one artifact type or of all (distribution-spec, *Listing Referrers*).
+    ///
+    /// A registry without such a list is asked for the index that clients keep in its place, under a tag made of the digest.
+    /// Nothing refers to a digest that the registry does not know.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn referrers(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Referrers, Error> {
+        referrers::list(&self.shared, repository, digest, artifact_type).await
     }
 
     /// Lists the tags of a repository, all pages, in the registry's order (distribution-spec, *Listing Tags*).

@@ -12,7 +12,7 @@
 //! - `redirect`: follows redirects on top of it, since what may be sent along is ours to decide.
 //! - `session`, `challenge`, `scope`, `token`, `credentials`: what authorises a request, and who shares it.
 //! - `attempt`: one try of one request with all of the above; `retry`: whether and when there is another.
-//! - `manifest`, `blob`, `range`, `tags`, `ping`, `login`: the requests themselves.
+//! - `manifest`, `blob`, `range`, `tags`, `referrers`, `ping`, `login`: the requests themselves.
 //! - `error`, `exchange`, `response`, `safe_url`: how failures are told.
 //!
 //! # Invariants
@@ -41,6 +41,7 @@ mod manifest;
 mod ping;
 mod range;
 mod redirect;
+mod referrers;
 mod response;
 mod retry;
 mod route;
@@ -64,6 +65,7 @@ pub use error::{EndpointError, Error};
 pub use exchange::{CredentialsNote, Exchange};
 pub use manifest::{ManifestHead, RawManifest, Selector};
 pub use ping::{Authentication, Ping};
+pub use referrers::{Referrers, ReferrersOrigin};
 pub use response::{ErrorResponse, RegistryError};
 pub use retry::{Attempts, RetryPolicy};
 pub use safe_url::SafeUrl;

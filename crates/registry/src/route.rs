@@ -72,6 +72,15 @@ impl Target {
         url
     }
 
+    /// The URL of the first page of what refers to a manifest, all or of one type.
+    pub(crate) fn referrers(&self, digest: &Digest, artifact_type: Option<&str>) -> Url {
+        let mut url = self.url(&format!("referrers/{digest}"));
+        if let Some(artifact_type) = artifact_type {
+            url.query_pairs_mut().append_pair("artifactType", artifact_type);
+        }
+        url
+    }
+
     fn url(&self, end: &str) -> Url {
         let base = self.session.endpoint().base();
         let mut url = base.clone();
@@ -185,6 +194,10 @@ mod tests {
         assert_eq!(
             mirrored.tags(7).as_str(),
             "https://m.example/cache/v2/a/b/tags/list?ns=ghcr.io&n=7"
+        );
+        assert_eq!(
+            mirrored.referrers(&digest, Some("a/b+c")).as_str(),
+            format!("https://m.example/cache/v2/a/b/referrers/{digest}?ns=ghcr.io&artifactType=a%2Fb%2Bc")
         );
         mirror.path = Some("copy/b".to_owned());
         let elsewhere = target_of("ghcr.io/a/b", &mirror);

@@ -155,7 +155,7 @@ async fn try_fetch(shared: &Shared, call: &Call<'_>, endpoint: &Endpoint) -> Res
 }
 
 /// Reads the target of `Link: <…>; rel="next"` (RFC 8288), absolute or relative to `url`.
-fn next_link(url: &Url, headers: &HeaderMap) -> Option<Url> {
+pub(crate) fn next_link(url: &Url, headers: &HeaderMap) -> Option<Url> {
     let values = headers
         .get_all(header::LINK)
         .iter()

@@ -29,7 +29,7 @@ pub use image::{Artifact, Image, ImageBuilder, StoredManifest};
 pub use index::{Index, IndexBuilder};
 pub use layer::{Entry, Layer, LayerBuilder};
 pub use layout::write_layout;
-pub use registry::{FakeRegistry, Fault, Gate, Recorded, TokenAuth, TokenFields};
+pub use registry::{FakeRegistry, Fault, Gate, Recorded, ReferrersApi, TokenAuth, TokenFields};
 pub use snapshot::{Node, NodeKind, TreeSnapshot};
 pub use tls::{Authority, Identity, TlsFront};
 pub use unlade_oci::Compression;

@@ -7,6 +7,7 @@ pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod pull;
+pub(crate) mod referrers;
 pub(crate) mod resolve;
 pub(crate) mod rm;
 pub(crate) mod tags;

@@ -166,3 +166,45 @@ fn a_reader_that_goes_away_is_no_failure() {
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn referrers_of_a_tag_and_of_one_type() {
+    let (sandbox, registry) = (Sandbox::new(), registry());
+    let image = image();
+    let subject = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":1}}"#,
+        image.digest
+    );
+    let sbom = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"application/spdx+json","config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{}","size":2}},"layers":[],"subject":{subject}}}"#,
+        unlade_oci::Digest::sha256("{}")
+    );
+    let size = sbom.len();
+    let digest = registry.push_manifest("x", "application/vnd.oci.image.manifest.v1+json", sbom);
+    let reference = registry.reference("x", "1");
+    let text = sandbox.ok(&format!("referrers {reference}"));
+    let row = text.lines().nth(1).unwrap();
+    assert!(
+        row.starts_with(&digest.to_string()) && row.ends_with("application/spdx+json"),
+        "{text}"
+    );
+    let object = sandbox.json(&format!(
+        "referrers {reference} --artifact-type application/spdx+json --format json"
+    ));
+    assert_eq!(object["digest"], image.digest.to_string());
+    assert_eq!(
+        (&object["origin"], &object["referrers"][0]["size"]),
+        (&"api".into(), &size.into())
+    );
+    for rest in ["--artifact-type a/b", "--platform linux/amd64"] {
+        if rest.starts_with("--platform") && crate::sandbox::platform() != "linux/amd64" {
+            continue;
+        }
+        let rows = sandbox.ok(&format!("referrers {reference} {rest}")).lines().count();
+        assert_eq!(rows, if rest.starts_with("--platform") { 2 } else { 1 }, "{rest}");
+    }
+    assert_eq!(
+        sandbox.run(&format!("referrers {}/x:nope", registry.host())).code,
+        Some(3)
+    );
+}

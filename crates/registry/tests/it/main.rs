@@ -9,6 +9,7 @@ mod mirrors;
 mod performance;
 mod ranges;
 mod redirects;
+mod referrers;
 mod refusals;
 mod retries;
 mod secrets;

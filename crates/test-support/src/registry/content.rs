@@ -97,6 +97,7 @@ pub(super) enum Route {
     Manifest { repository: String, reference: String },
     Blob { repository: String, digest: String },
     Tags { repository: String },
+    Referrers { repository: String, digest: String },
     Token,
     Other,
 }
@@ -130,15 +131,22 @@ impl Route {
                 digest: digest.to_owned(),
             };
         }
+        if let Some((repository, digest)) = rest.rsplit_once("/referrers/") {
+            return Self::Referrers {
+                repository: repository.to_owned(),
+                digest: digest.to_owned(),
+            };
+        }
         Self::Other
     }
 
     /// Returns the repository that the request is about.
     pub(super) fn repository(&self) -> Option<&str> {
         match self {
-            Self::Manifest { repository, .. } | Self::Blob { repository, .. } | Self::Tags { repository } => {
-                Some(repository)
-            }
+            Self::Manifest { repository, .. }
+            | Self::Blob { repository, .. }
+            | Self::Tags { repository }
+            | Self::Referrers { repository, .. } => Some(repository),
             Self::Ping | Self::Token | Self::Other => None,
         }
     }

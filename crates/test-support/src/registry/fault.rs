@@ -47,6 +47,7 @@ enum Target {
     Blobs,
     Blob(String),
     Tags,
+    Referrers,
     Token,
     Path(String),
 }
@@ -125,6 +126,11 @@ impl Fault {
     /// Strikes requests for tag lists.
     pub fn on_tags() -> Self {
         Self::on(Target::Tags)
+    }
+
+    /// Strikes requests for lists of referrers.
+    pub fn on_referrers() -> Self {
+        Self::on(Target::Referrers)
     }
 
     /// Strikes requests to the token endpoint.
@@ -297,6 +303,7 @@ impl Fault {
             | (Target::Manifests, Route::Manifest { .. })
             | (Target::Blobs, Route::Blob { .. })
             | (Target::Tags, Route::Tags { .. })
+            | (Target::Referrers, Route::Referrers { .. })
             | (Target::Token, Route::Token) => true,
             _ => false,
         };

@@ -5,6 +5,7 @@ mod body;
 mod content;
 mod fault;
 mod record;
+mod referrers;
 mod respond;
 mod server;
 mod state;
@@ -26,6 +27,7 @@ pub use auth::{TokenAuth, TokenFields};
 use content::Content;
 pub use fault::{Fault, Gate};
 pub use record::Recorded;
+pub use referrers::ReferrersApi;
 use server::Server;
 use state::Shared;
 
@@ -240,7 +242,12 @@ impl FakeRegistry {
         self.shared.lock().signatures.get_or_insert_default().expire();
     }
 
-    /// Limits how many tags come on one page, whatever `n` asks.
+    /// Sets how much of the referrers API there is; all of it if unsaid.
+    pub fn referrers_api(&self, api: ReferrersApi) {
+        self.shared.lock().referrers = api;
+    }
+
+    /// Limits how many tags, and how many referrers, come on one page, whatever `n` asks.
     pub fn tags_page_size(&self, size: usize) {
         self.shared.lock().page_size = Some(size);
     }

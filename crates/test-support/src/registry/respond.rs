@@ -15,6 +15,7 @@ use super::auth::error_document;
 use super::body::{self, Body, Shape, Transfer};
 use super::content::{Content, OpenContent, Route};
 use super::fault::{Effects, RedirectTo};
+use super::referrers;
 use super::server::Flushes;
 use super::state::{Shared, State};
 use crate::json;
@@ -35,9 +36,9 @@ impl fmt::Display for NoResponse {
 impl std::error::Error for NoResponse {}
 
 /// A response before faults touch it.
-struct Reply {
+pub(super) struct Reply {
     status: u16,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     content: OpenContent,
     offset: u64,
     end: u64,
@@ -141,6 +142,7 @@ fn decide(shared: &Shared, parts: &Parts, route: &Route, sent: &[u8]) -> (Reply,
         Route::Manifest { repository, reference } => manifest(&state, parts, repository, reference, &effects),
         Route::Blob { repository, digest } => blob(&mut state, parts, repository, digest, &effects),
         Route::Tags { repository } => tags(&state, parts, repository),
+        Route::Referrers { repository, digest } => referrers::list(&state, parts, repository, digest),
         Route::Other => file(&mut state, parts, &effects),
     };
     (reply, effects)
@@ -384,7 +386,7 @@ fn tags(state: &State, parts: &Parts, repository: &str) -> Reply {
     reply
 }
 
-fn error(status: u16, code: &str, message: &str) -> Reply {
+pub(super) fn error(status: u16, code: &str, message: &str) -> Reply {
     json_document(status, &error_document(code, message))
 }
 
@@ -392,7 +394,7 @@ fn json_document(status: u16, document_value: &Value) -> Reply {
     document(status, "application/json", json::to_bytes(document_value))
 }
 
-fn document(status: u16, media_type: &str, bytes: Bytes) -> Reply {
+pub(super) fn document(status: u16, media_type: &str, bytes: Bytes) -> Reply {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, value(media_type));
     let end = bytes.len() as u64;
@@ -405,6 +407,6 @@ fn document(status: u16, media_type: &str, bytes: Bytes) -> Reply {
     }
 }
 
-fn value(text: &str) -> HeaderValue {
+pub(super) fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("not-a-header-value"))
 }

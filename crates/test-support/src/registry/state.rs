@@ -28,7 +28,9 @@ pub(super) struct State {
     pub(super) access: Access,
     pub(super) faults: Faults,
     pub(super) log: Log,
-    /// The most tags on one page.
+    /// How much of the referrers API there is.
+    pub(super) referrers: super::referrers::ReferrersApi,
+    /// The most tags, or referrers, on one page.
     pub(super) page_size: Option<usize>,
     /// Set: blobs and files are served to signed requests only.
     pub(super) signatures: Option<Signatures>,

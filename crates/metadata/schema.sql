@@ -1,7 +1,32 @@
 -- Written by `cargo xtask migrations check --write`. Do not edit.
 
 PRAGMA application_id = 1970170980;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+
+CREATE TABLE artifact_blobs (
+    artifact_id INTEGER NOT NULL REFERENCES artifacts (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    annotations TEXT NOT NULL,
+    PRIMARY KEY (artifact_id, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE artifacts (
+    id INTEGER PRIMARY KEY,
+    registry TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    tag TEXT,
+    digest TEXT,
+    manifest_digest TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    artifact_type TEXT NOT NULL,
+    annotations TEXT NOT NULL,
+    pulled_at INTEGER NOT NULL,
+    CHECK (tag IS NOT NULL OR digest IS NOT NULL)
+) STRICT;
 
 CREATE TABLE blobs (
     digest TEXT NOT NULL PRIMARY KEY,
@@ -180,6 +205,21 @@ CREATE TABLE manifests (
     created_at INTEGER NOT NULL,
     raw BLOB NOT NULL
 ) STRICT;
+
+CREATE INDEX artifact_blobs_digest ON artifact_blobs (
+    digest
+);
+
+CREATE INDEX artifacts_manifest ON artifacts (
+    manifest_digest
+);
+
+CREATE UNIQUE INDEX artifacts_name ON artifacts (
+    repository,
+    registry,
+    coalesce(tag, ''),
+    coalesce(digest, '')
+);
 
 CREATE INDEX blobs_unsynced ON blobs (
     boot_id

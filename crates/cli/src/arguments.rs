@@ -120,6 +120,7 @@ pub(crate) struct AuthFile {
 
 /// `pull`
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Pull {
     /// Image references, or names of image groups with -G
     #[arg(required = true, value_name = "REF")]
@@ -142,6 +143,9 @@ pub(crate) struct Pull {
     /// Keep the blobs, do not extract them
     #[arg(long)]
     pub(crate) no_extract: bool,
+    /// Each REF is an artifact (a chart, a model, a signature …): keep its blobs as they are
+    #[arg(long, conflicts_with_all = ["image", "image_group", "layer_path", "no_extract", "whiteouts"])]
+    pub(crate) artifact: bool,
     /// How a layer's removals are kept in its directory, overlay by default
     #[arg(long, value_name = "FORM")]
     pub(crate) whiteouts: Option<Whiteouts>,

@@ -184,6 +184,11 @@ impl Error {
             Self::Pull(unlade_pull::Error::NoPlatform { .. } | unlade_pull::Error::WrongPlatform { .. }) => {
                 return Some("choose one that there is with --platform".to_owned());
             }
+            Self::Pull(unlade_pull::Error::Document { source, .. })
+                if matches!(**source, unlade_oci::DocumentError::NotAnImage { .. }) =>
+            {
+                return Some("`unlade pull --artifact` keeps the blobs of an artifact".to_owned());
+            }
             Self::Pull(unlade_pull::Error::NotLocal { .. }) => {
                 return Some("without --policy never it is fetched".to_owned());
             }

@@ -58,6 +58,14 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+    /// What has that name is no image.
+    #[error("{name} is an artifact of type {artifact_type}, not an image")]
+    NotAnImage {
+        /// What was asked for.
+        name: String,
+        /// What it is.
+        artifact_type: String,
+    },
     /// What was just recorded is not there any more.
     #[error("{name} was recorded, and something that it needs was removed from the store at once; pull it again")]
     Vanished {
@@ -75,6 +83,7 @@ impl Error {
             Self::Database { source } => source.class(),
             Self::WrongDiffId { .. } | Self::WrongBlob { .. } => ErrorClass::Integrity,
             Self::BlobMissing { .. } | Self::NoImage { .. } => ErrorClass::NotFound,
+            Self::NotAnImage { .. } => ErrorClass::Rejected,
             Self::Vanished { .. } => ErrorClass::Store,
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use unlade_metadata::NameRecord;
+use unlade_metadata::{ArtifactRecord, NameRecord};
 use unlade_oci::{Descriptor, Platform};
 
 use crate::{Error, Store};
@@ -43,11 +43,26 @@ impl Store {
         let file = IndexFile {
             schema_version: 2,
             media_type: "application/vnd.oci.image.index.v1+json",
-            manifests: entries(&self.database.names()?),
+            manifests: entries(&self.database.names()?)
+                .into_iter()
+                .chain(self.database.artifacts()?.iter().map(artifact))
+                .collect(),
         };
         // A structure of strings and numbers always has a JSON form.
         Ok(serde_json::to_vec(&file).unwrap_or_default())
     }
+}
+
+/// Makes an entry of an artifact.
+fn artifact(record: &ArtifactRecord) -> Descriptor {
+    let mut entry = Descriptor::new(
+        record.manifest.media_type.clone(),
+        record.manifest.digest.clone(),
+        record.manifest.size,
+    );
+    entry.artifact_type = Some(record.artifact_type.clone());
+    entry.annotations = BTreeMap::from([(REF_NAME.to_owned(), record.name.to_string())]);
+    entry
 }
 
 /// Makes an entry of each name. It points at the manifest, not at the index that led there: of an index's other platforms the

@@ -28,6 +28,7 @@
 //! Blob, then layer directory, then row; at the end the image's rows in one transaction, then `index.json`. A removal goes the
 //! other way. So whatever is recorded is there, at every moment at which a process may die.
 
+mod artifacts;
 mod claim;
 mod commit;
 mod error;
@@ -43,6 +44,7 @@ mod stack;
 mod store;
 mod verify;
 
+pub use artifacts::{Artifact, artifact_type};
 pub use claim::{Claim, LayerWork, Source, Stager};
 pub use commit::{ImageCommit, Needed};
 pub use error::Error;

@@ -93,9 +93,7 @@ impl Store {
             name: image::name(reference),
             platform: platform.map(Platform::normalized),
         };
-        let missing = || Error::NoImage {
-            name: reference.to_string(),
-        };
+        let missing = || self.no_image(reference);
         let inspection = self.database.inspect(&key)?.ok_or_else(missing)?;
         let place = self.place();
         let mut image = Image::from_row(inspection.image).ok_or_else(missing)?;

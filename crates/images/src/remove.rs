@@ -17,6 +17,8 @@ use crate::{Error, Store};
 pub struct Removal {
     /// The names that are gone, each with its platform.
     pub names: Vec<(Reference, Platform)>,
+    /// The artifacts that are gone.
+    pub artifacts: Vec<Reference>,
     /// The blobs that are gone, with their sizes in bytes.
     pub blobs: Vec<(Digest, u64)>,
     /// The layer directories that are gone.
@@ -24,7 +26,7 @@ pub struct Removal {
 }
 
 impl Store {
-    /// Removes an image by its name, on one platform or on all, with everything that nothing else needs.
+    /// Removes an image or an artifact by its name, an image on one platform or on all, with everything that nothing else needs.
     ///
     /// The name goes first: whatever happens then, no image is left in part. Content that a running pull has leased stays.
     /// Other names that lead to the same content keep it.
@@ -40,9 +42,7 @@ impl Store {
         let removal = {
             let _alone = FileLock::exclusive(&self.removal_lock())?;
             let Some(removed) = self.database.remove_image(&key)? else {
-                return Err(Error::NoImage {
-                    name: reference.to_string(),
-                });
+                return Err(self.no_image(reference));
             };
             self.write_index()?;
             self.remove_files(removed, &mut retired)?
@@ -61,6 +61,7 @@ impl Store {
             .filter_map(|(name, platform): &(ImageName, _)| Some((image::reference(name)?, platform.clone())));
         let mut removal = Removal {
             names: names.collect(),
+            artifacts: removed.artifacts.iter().filter_map(image::reference).collect(),
             ..Removal::default()
         };
         for record in removed.directories {

@@ -11,7 +11,7 @@
 //! | `migrations` | the schema's history: [`migrations()`] |
 //! | [`schema`] | scratch databases, by which the history is checked |
 //! | `records` | the values that go in and out |
-//! | `blobs`, `layers`, `documents`, `config`, `images` | the rows of each kind |
+//! | `blobs`, `layers`, `documents`, `config`, `images`, `artifacts` | the rows of each kind |
 //! | `remove`, `collect` | what nothing needs any more: after a removal, and in all |
 //! | `contents` | what each image consists of |
 //! | `leases` | what is in use, and by whom |
@@ -26,6 +26,7 @@
 //! images; a name with tag and digest is another than that with the tag alone, since only the former is fixed.
 //! Documents are keyed by digest, layers by diff ID, layer directories by diff ID, chain ID, root and form.
 
+mod artifacts;
 mod blobs;
 mod collect;
 mod columns;
@@ -42,6 +43,7 @@ mod records;
 mod remove;
 pub mod schema;
 
+pub use artifacts::ArtifactRecord;
 pub use collect::{Collect, Collected, Collection};
 pub use config::{ConfigRecord, RunRecord};
 pub use connection::{Database, PATIENCE};

@@ -452,6 +452,8 @@ pub struct Inspection {
 pub struct Removed {
     /// The names that were removed, with their platforms.
     pub names: Vec<(ImageName, Platform)>,
+    /// The names of artifacts that were removed.
+    pub artifacts: Vec<ImageName>,
     /// The blobs that nothing refers to any more: documents and layers. Not all may be in the store.
     pub blobs: Vec<Digest>,
     /// The layers that nothing refers to any more.

@@ -8,10 +8,11 @@ use unlade_oci::{Digest, Platform};
 use crate::error::{Failure, Result};
 use crate::images::image_name;
 use crate::records::{ImageKey, ImageName, Removed};
-use crate::{Database, columns, layers, leases};
+use crate::{Database, artifacts, columns, layers, leases};
 
 impl Database {
-    /// Removes the image of exactly this name, in one transaction; without a platform, on every platform.
+    /// Removes the image of exactly this name, in one transaction; without a platform, on every platform and also the artifact
+    /// of that name.
     ///
     /// Returns what only this image needed and no live lease protects, or `None` if there is no such image. The rows of
     /// that are gone: a process that looks now does not find them, and fetches again. The caller removes the files,
@@ -21,11 +22,18 @@ impl Database {
     pub fn remove_image(&self, key: &ImageKey) -> Result<Option<Removed>> {
         self.write("remove an image", |transaction| {
             let rows = rows_of(transaction, key)?;
-            if rows.is_empty() {
+            let mut blobs = match &key.platform {
+                None => artifacts::remove(transaction, &key.name)?,
+                Some(_) => BTreeSet::new(),
+            };
+            if rows.is_empty() && blobs.is_empty() {
                 return Ok(None);
             }
             leases::end_dead(transaction)?;
             let mut removed = Removed::default();
+            if !blobs.is_empty() {
+                removed.artifacts.push(key.name.clone());
+            }
             let mut manifests = BTreeSet::new();
             let mut indexes = BTreeSet::new();
             for row in rows {
@@ -36,7 +44,6 @@ impl Database {
                 manifests.insert(row.manifest);
                 indexes.extend(row.index);
             }
-            let mut blobs = BTreeSet::new();
             for manifest in manifests {
                 remove_manifest(self, transaction, &manifest, &mut removed, &mut blobs)?;
             }
@@ -188,6 +195,8 @@ fn remove_unneeded_blobs(transaction: &Transaction<'_>, blobs: BTreeSet<String>)
         UNION ALL SELECT 1 FROM manifests WHERE digest = ?1
         UNION ALL SELECT 1 FROM configs WHERE digest = ?1
         UNION ALL SELECT 1 FROM indexes WHERE digest = ?1
+        UNION ALL SELECT 1 FROM artifacts WHERE manifest_digest = ?1
+        UNION ALL SELECT 1 FROM artifact_blobs WHERE digest = ?1
         UNION ALL SELECT 1 FROM lease_items WHERE kind = 'blob' AND digest = ?1";
     let mut unneeded = Vec::new();
     for blob in blobs {

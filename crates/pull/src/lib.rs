@@ -20,6 +20,7 @@
 //! # Example
 //! `examples/embed.rs` is a pull with progress in a page.
 
+mod artifact;
 mod budget;
 mod error;
 mod fetch;
@@ -33,6 +34,7 @@ mod threads;
 mod unpack;
 mod warning;
 
+pub use artifact::PulledArtifact;
 pub use budget::{Budget, Limits};
 pub use error::{Cause, Error, Stage};
 pub use observer::{Activity, Event, Observer, Outcome, Planned, Silent, Task};

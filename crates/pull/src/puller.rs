@@ -70,7 +70,7 @@ pub struct Pulled {
 /// Pulls images into one store from the registries that one client reaches. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Puller {
-    store: Store,
+    pub(crate) store: Store,
     pub(crate) client: Client,
     pub(crate) budget: Budget,
     pub(crate) watch: Watch,
@@ -273,7 +273,7 @@ fn needed(resolutions: &[Resolution]) -> unlade_images::Needed {
 }
 
 /// Waits for all layers. The first failure stops the others and is what is returned.
-async fn all_or_first_error(mut layers: JoinSet<Result<(), Error>>) -> Result<(), Error> {
+pub(crate) async fn all_or_first_error(mut layers: JoinSet<Result<(), Error>>) -> Result<(), Error> {
     let mut first = Ok(());
     while let Some(ended) = layers.join_next().await {
         match ended {

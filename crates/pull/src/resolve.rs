@@ -85,32 +85,7 @@ impl Documents<'_> {
             source: Box::new(source),
         };
 
-        let first = reference.digest().or(known);
-        let mut parsed = self.manifest(reference, first).await?;
-        let mut indexes = Vec::new();
-        let manifest = loop {
-            match parsed {
-                Parsed::Manifest(manifest) => break manifest,
-                Parsed::Index(found) => {
-                    if indexes.len() == MAX_INDEX_DEPTH {
-                        let reference = Box::new(reference.clone());
-                        return Err(Error::TooDeep {
-                            reference,
-                            limit: MAX_INDEX_DEPTH,
-                        });
-                    }
-                    let chosen = PlatformMatcher::new(&wanted)
-                        .select(&found.get().manifests)
-                        .ok_or_else(|| Error::NoPlatform {
-                            reference: Box::new(reference.clone()),
-                            wanted: Box::new(wanted.clone()),
-                            available: unlade_oci::platforms_offered(&found.get().manifests),
-                        })?;
-                    parsed = self.manifest(reference, Some(&chosen.digest)).await?;
-                    indexes.push(found);
-                }
-            }
-        };
+        let (indexes, manifest) = self.descend(reference, &wanted, known).await?;
         manifest.is_image().map_err(document)?;
         let config = self.config(reference, &manifest.get().config).await?;
         manifest.check_against_config(config.get()).map_err(document)?;
@@ -132,6 +107,54 @@ impl Documents<'_> {
             manifest,
             config,
         })
+    }
+
+    /// Resolves `reference` to a manifest that need not be an image's.
+    pub(crate) async fn artifact(
+        &self,
+        reference: &Reference,
+        platform: Option<&Platform>,
+    ) -> Result<Document<Manifest>, Error> {
+        let task = self.watch.resolve(reference);
+        let wanted = platform.map_or_else(Platform::host, Platform::normalized);
+        let (_, manifest) = self.descend(reference, &wanted, None).await?;
+        task.done();
+        Ok(manifest)
+    }
+
+    /// Goes from the name through indexes, if there are any, to a manifest.
+    async fn descend(
+        &self,
+        reference: &Reference,
+        wanted: &Platform,
+        known: Option<&Digest>,
+    ) -> Result<(Vec<Document<Index>>, Document<Manifest>), Error> {
+        let first = reference.digest().or(known);
+        let mut parsed = self.manifest(reference, first).await?;
+        let mut indexes = Vec::new();
+        loop {
+            match parsed {
+                Parsed::Manifest(manifest) => return Ok((indexes, manifest)),
+                Parsed::Index(found) => {
+                    if indexes.len() == MAX_INDEX_DEPTH {
+                        let reference = Box::new(reference.clone());
+                        return Err(Error::TooDeep {
+                            reference,
+                            limit: MAX_INDEX_DEPTH,
+                        });
+                    }
+                    let chosen = PlatformMatcher::new(wanted)
+                        .select(&found.get().manifests)
+                        .ok_or_else(|| Error::NoPlatform {
+                            reference: Box::new(reference.clone()),
+                            wanted: Box::new(wanted.clone()),
+                            available: unlade_oci::platforms_offered(&found.get().manifests),
+                        })?;
+                    parsed = self.manifest(reference, Some(&chosen.digest)).await?;
+                    indexes.push(found);
+                }
+            }
+        }
     }
 
     /// Fetches an index or a manifest, by digest where one is known, else by the reference's tag.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use unlade_images::Inspection;
 use unlade_reference::Reference;
 
+use super::artifact::inspected;
 use crate::arguments;
 use crate::error::Error;
 use crate::quantity::rfc3339;
@@ -19,7 +20,14 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Inspect) -> Result<(
     let store = session.store()?;
     let mut objects = Vec::with_capacity(references.len());
     for reference in &references {
-        objects.push(object(&store.inspect(reference, arguments.platform.as_ref())?));
+        objects.push(match store.inspect(reference, arguments.platform.as_ref()) {
+            Ok(inspection) => object(&inspection),
+            Err(unlade_images::Error::NotAnImage { .. }) if arguments.platform.is_none() => {
+                let artifact = store.artifact(reference)?;
+                artifact.map_or(Value::Null, |artifact| inspected(&store, &artifact))
+            }
+            Err(error) => return Err(error.into()),
+        });
     }
     session::write(|out| {
         serde_json::to_writer_pretty(&mut *out, &objects)?;

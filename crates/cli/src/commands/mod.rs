@@ -1,5 +1,6 @@
 //! The commands, each in a file of its own: arguments in, one call of a library, a result to be printed.
 
+mod artifact;
 pub(crate) mod auth;
 pub(crate) mod completions;
 pub(crate) mod images;

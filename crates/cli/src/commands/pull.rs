@@ -11,6 +11,7 @@ use unlade_oci::{Digest, MediaType};
 use unlade_pull::{Budget, Options, Policy, Pulled, Puller, find_local};
 use unlade_reference::Reference;
 
+use super::artifact::PulledArtifacts;
 use crate::arguments::{self, Format};
 use crate::error::Error;
 use crate::interrupt;
@@ -39,6 +40,9 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
         limits: session.settings.limits.clone(),
     };
     let store = session.store()?;
+    if arguments.artifact {
+        return artifacts(session, arguments, store, &references, &options);
+    }
     let pulled = match find_local(&store, &references, &options)? {
         Some(pulled) => pulled,
         None => fetch(session, arguments, store.clone(), &references, &options)?,
@@ -65,6 +69,24 @@ fn fetch(
     let result = interrupt::run(async { Ok(puller.pull(references, options).await?) });
     progress.finish(result.is_ok());
     result
+}
+
+fn artifacts(
+    session: &Session,
+    arguments: &arguments::Pull,
+    store: Store,
+    references: &[Reference],
+    options: &Options,
+) -> Result<(), Error> {
+    let progress = session.progress(mode(session, arguments.progress));
+    let client = session.client(references.iter().map(Reference::registry), &progress.watcher())?;
+    let puller = Puller::new(store.clone(), client)
+        .with_budget(Budget::new(session.settings.budget))
+        .with_observer(Arc::new(progress.watcher()));
+    let result = interrupt::run(async { Ok(puller.pull_artifacts(references, options).await?) });
+    progress.finish(result.is_ok());
+    let pulled = result?;
+    session.print(&PulledArtifacts { store, pulled })
 }
 
 /// The images that are meant: those named, or those of the groups named.

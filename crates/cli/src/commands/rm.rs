@@ -46,6 +46,7 @@ fn objects<S: Serializer>(removals: &[Removal], serializer: S) -> Result<S::Ok, 
         };
         serde_json::json!({
             "images": removal.names.iter().map(name).collect::<Vec<_>>(),
+            "artifacts": removal.artifacts.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "blobs": removal.blobs.iter().map(|(digest, _)| digest).collect::<Vec<_>>(),
             "blob_bytes": blob_bytes(removal),
             "directories": removal.directories.iter().map(|path| json_path(path)).collect::<Vec<_>>(),
@@ -62,6 +63,9 @@ impl Report for Removed {
         for removal in &self.0 {
             for (reference, platform) in &removal.names {
                 writeln!(out, "removed {reference} for {platform}")?;
+            }
+            for reference in &removal.artifacts {
+                writeln!(out, "removed {reference}")?;
             }
         }
         writeln!(

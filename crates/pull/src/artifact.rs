@@ -1,0 +1,232 @@
+//! Artifacts: what is in a registry and is no image is fetched, checked and kept as blobs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use unlade_blobs::Begin;
+use unlade_images::{Artifact, Needed, Store};
+use unlade_oci::{Descriptor, Digest, Document, Manifest};
+use unlade_reference::{Reference, Repository};
+use unlade_registry::Client;
+
+use crate::budget::Budget;
+use crate::error::{Error, Stage};
+use crate::fetch;
+use crate::observer::{Planned, Watch};
+use crate::puller::{Options, Policy, Puller, all_or_first_error};
+use crate::resolve::Documents;
+use crate::threads::{Spawner, Threads};
+
+/// How long to wait before looking again at a blob that another process is fetching.
+const BUSY: Duration = Duration::from_millis(25);
+/// The configuration of artifacts that have none (image-spec, *Guidance for an Empty Descriptor*).
+const EMPTY: &[u8] = b"{}";
+
+/// An artifact that is complete in the store now.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PulledArtifact {
+    /// The artifact as the store has it.
+    pub artifact: Artifact,
+    /// Whether the registry was asked for anything.
+    pub asked_registry: bool,
+}
+
+impl Puller {
+    /// Brings artifacts into the store and returns them in the same order.
+    ///
+    /// Whatever a manifest lists is fetched, checked against its digest and kept as a blob; nothing is extracted. A name that
+    /// leads to an index is resolved by platform, as for images. Of `options`, the platform and the policy count.
+    ///
+    /// # Errors
+    /// The first failure, see [`Error`]; [`Error::class`] sorts them.
+    pub async fn pull_artifacts(
+        &self,
+        references: &[Reference],
+        options: &Options,
+    ) -> Result<Vec<PulledArtifact>, Error> {
+        let threads = Threads::new();
+        let result = self.artifacts_with(references, options, threads.spawner()).await;
+        threads.ended().await;
+        result
+    }
+
+    async fn artifacts_with(
+        &self,
+        references: &[Reference],
+        options: &Options,
+        spawner: Spawner,
+    ) -> Result<Vec<PulledArtifact>, Error> {
+        if options.policy != Policy::Always
+            && let Some(found) = self.local_artifacts(references, &spawner).await?
+        {
+            return Ok(found);
+        }
+        let documents = Documents {
+            store: Some(&self.store),
+            client: (options.policy != Policy::Never).then_some(&self.client),
+            watch: &self.watch,
+            spawner: &spawner,
+        };
+        let mut manifests = Vec::with_capacity(references.len());
+        for reference in references {
+            manifests.push(documents.artifact(reference, options.platform.as_ref()).await?);
+        }
+        let blobs = blobs_of(references, &manifests);
+        let (store, needed) = (self.store.clone(), needed(&manifests, &blobs));
+        let _lease = spawner.run(move || store.lease(&needed)).await.map_err(Error::store)?;
+        self.watch.planned(&Planned {
+            layers: blobs.len(),
+            layers_present: 0,
+            bytes_to_fetch: blobs.values().map(|(blob, _)| blob.size).sum(),
+        });
+        let mut jobs = JoinSet::new();
+        for (blob, repository) in blobs.into_values() {
+            let job = Job {
+                store: self.store.clone(),
+                client: (options.policy != Policy::Never).then(|| self.client.clone()),
+                budget: self.budget.clone(),
+                watch: self.watch.clone(),
+                spawner: spawner.clone(),
+                blob,
+                repository,
+            };
+            jobs.spawn(async move { job.bring_in().await });
+        }
+        all_or_first_error(jobs).await?;
+        let (store, references) = (self.store.clone(), references.to_vec());
+        spawner
+            .run(move || {
+                let pairs = references.iter().zip(&manifests);
+                let commit = |(reference, manifest)| {
+                    Ok::<_, unlade_images::Error>(PulledArtifact {
+                        artifact: store.commit_artifact(reference, manifest)?,
+                        asked_registry: true,
+                    })
+                };
+                pairs.map(commit).collect::<Result<_, _>>()
+            })
+            .await
+            .map_err(Error::store)
+    }
+
+    /// Returns the artifacts if the store has all of all of them.
+    async fn local_artifacts(
+        &self,
+        references: &[Reference],
+        spawner: &Spawner,
+    ) -> Result<Option<Vec<PulledArtifact>>, Error> {
+        let (store, references) = (self.store.clone(), references.to_vec());
+        spawner
+            .run(move || {
+                let mut found = Vec::with_capacity(references.len());
+                for reference in &references {
+                    match store.artifact(reference)? {
+                        Some(artifact) if store.has_all_of(&artifact)? => found.push(PulledArtifact {
+                            artifact,
+                            asked_registry: false,
+                        }),
+                        _ => return Ok::<_, unlade_images::Error>(None),
+                    }
+                }
+                Ok(Some(found))
+            })
+            .await
+            .map_err(Error::store)
+    }
+}
+
+/// Returns the blobs of all manifests, each once, with a repository that has it.
+fn blobs_of(references: &[Reference], manifests: &[Document<Manifest>]) -> BTreeMap<Digest, (Descriptor, Repository)> {
+    let mut blobs = BTreeMap::new();
+    for (reference, manifest) in references.iter().zip(manifests) {
+        let manifest = manifest.get();
+        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+            let repository = || reference.repository().clone();
+            blobs
+                .entry(blob.digest.clone())
+                .or_insert_with(|| (blob.clone(), repository()));
+        }
+    }
+    blobs
+}
+
+fn needed(manifests: &[Document<Manifest>], blobs: &BTreeMap<Digest, (Descriptor, Repository)>) -> Needed {
+    let mut needed = Needed::default();
+    needed.blobs.extend(blobs.keys().cloned());
+    needed
+        .blobs
+        .extend(manifests.iter().map(|manifest| manifest.digest().clone()));
+    needed
+}
+
+/// One blob on its way.
+struct Job {
+    store: Store,
+    /// `None`: the network is not to be used.
+    client: Option<Client>,
+    budget: Budget,
+    watch: Watch,
+    spawner: Spawner,
+    blob: Descriptor,
+    repository: Repository,
+}
+
+impl Job {
+    async fn bring_in(&self) -> Result<(), Error> {
+        let failed = |stage| Error::layer(&self.blob.digest, stage);
+        if self.blob.digest == Digest::of(self.blob.digest.algorithm(), EMPTY) && self.blob.size == EMPTY.len() as u64 {
+            let (store, blob) = (self.store.clone(), self.blob.clone());
+            let put = self.spawner.run(move || store.put_blob(&blob, EMPTY)).await;
+            return put.map_err(failed(Stage::Commit));
+        }
+        loop {
+            let permit = self.budget.connection().await;
+            let (store, blob) = (self.store.clone(), self.blob.clone());
+            let begun = self
+                .spawner
+                .run(move || {
+                    if store.has_blob(&blob)? {
+                        return Ok(None);
+                    }
+                    Ok::<_, unlade_images::Error>(Some(store.blobs().begin(&blob.digest, blob.size)?))
+                })
+                .await
+                .map_err(failed(Stage::Claim))?;
+            let ingest = match begun {
+                None => return Ok(()),
+                Some(Begin::Owned(ingest)) => ingest,
+                Some(Begin::Busy) => {
+                    drop(permit);
+                    tokio::time::sleep(BUSY).await;
+                    continue;
+                }
+                // It is there and nothing is recorded of it, or a power loss may have changed it.
+                Some(Begin::Present) => {
+                    drop(permit);
+                    if self.adopt().await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            let Some(client) = &self.client else {
+                let digest = self.blob.digest.clone();
+                return Err(failed(Stage::Download)(unlade_images::Error::BlobMissing { digest }));
+            };
+            let (repository, watch) = (&self.repository, &self.watch);
+            let ingest = fetch::download(client, repository, &self.blob, ingest, permit, watch, &self.spawner).await?;
+            let (store, blob) = (self.store.clone(), self.blob.clone());
+            let kept = self.spawner.run(move || store.keep_blob(&blob, ingest)).await;
+            return kept.map_err(failed(Stage::Commit));
+        }
+    }
+
+    /// Reads a blob that lies in the store without being known, and takes it in if it is what it should be.
+    async fn adopt(&self) -> Result<bool, Error> {
+        let (store, blob) = (self.store.clone(), self.blob.clone());
+        let adopted = self.spawner.run(move || store.adopt_blob(&blob)).await;
+        adopted.map_err(Error::layer(&self.blob.digest, Stage::Commit))
+    }
+}

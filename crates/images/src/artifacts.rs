@@ -108,6 +108,15 @@ impl Store {
         Ok(trusted && self.blobs.size(&blob.digest)? == Some(blob.size))
     }
 
+    /// Tells whether some artifact is made of this blob, or has it for a manifest.
+    pub(crate) fn is_of_artifact(&self, blob: &Digest) -> Result<bool, Error> {
+        let artifacts = self.artifacts()?;
+        let mut named = artifacts
+            .iter()
+            .flat_map(|artifact| artifact.all().map(|part| &part.digest).chain([&artifact.manifest]));
+        Ok(named.any(|digest| digest == blob))
+    }
+
     /// Returns where the file of a blob is, or would be.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.blobs.path(digest)

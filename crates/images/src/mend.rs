@@ -65,6 +65,8 @@ impl Store {
                     // Nobody needs the blob if no image has it.
                     match (sources.first(), repository) {
                         (Some(source), Some(repository)) => lost(self, source, repository, false),
+                        // The artifact is incomplete now, and the next pull of it brings the blob in.
+                        _ if self.is_of_artifact(digest)? => Mending::Hopeless,
                         _ => Mending::Done,
                     }
                 }

@@ -110,6 +110,20 @@ fn a_chart_is_kept_as_blobs() {
         .unwrap();
     assert_eq!(index["manifests"][0]["digest"], digest.to_string());
 
+    sandbox.ok("verify --deep");
+    let path = blob["path"].as_str().unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::write(path, vec![b'x'; CHART.len()]).unwrap();
+    assert_eq!(
+        sandbox.run("verify --deep").code,
+        Some(12),
+        "what the blobs are is checked"
+    );
+    assert_eq!(sandbox.run("verify --deep --repair").code, Some(12));
+    assert!(!std::path::Path::new(path).exists(), "it is out of use");
+    sandbox.ok(&format!("pull --artifact {reference}"));
+    assert_eq!(std::fs::read(path).unwrap(), CHART);
+
     let removed = sandbox.json(&format!("rm {reference} --format json"));
     assert_eq!(removed[0]["artifacts"], json!([reference]));
     assert_eq!(removed[0]["blobs"].as_array().unwrap().len(), 3);

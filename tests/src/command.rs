@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::network;
+
 /// A run that takes longer than this is killed, and the test fails.
 const TIME_LIMIT: Duration = Duration::from_mins(4);
 
@@ -53,6 +55,15 @@ impl Command {
     /// Runs as another user, in the group of the same number alone: the standard library drops the other groups of root.
     pub(crate) fn user(mut self, id: u32) -> Self {
         self.command.uid(id).gid(id);
+        self
+    }
+
+    /// Runs in another network namespace.
+    #[must_use = "nothing happens before `run` or `start`"]
+    pub(crate) fn in_namespace(mut self, namespace: &str) -> Self {
+        let mut outer = network::inside(namespace, &self.command);
+        outer.stdin(Stdio::null());
+        self.command = outer;
         self
     }
 

@@ -3,6 +3,7 @@
 //! - [`Home`]: a store of its own for the [`Command`] under test, and what lies in it.
 //! - [`Finished`], [`Running`]: what a run gave, and one that is still going.
 //! - [`RealRegistry`]: Debian's `docker-registry` on a loopback port.
+//! - [`FarSide`]: a network namespace that is reached only through a [`RealProxy`].
 //! - [`real`]: `skopeo` and `umoci`, the second opinion on what an image is.
 //!
 //! The tests themselves are in `tests/it`. Everything here fails the test that uses it by panicking; a test whose name
@@ -15,10 +16,12 @@
 mod binary;
 mod command;
 mod home;
+mod network;
 pub mod real;
 mod registry;
 
 pub use binary::binary;
 pub use command::{Command, Finished, Running};
 pub use home::{Home, Leftovers, NOBODY, Pulled};
+pub use network::{FarSide, RealProxy};
 pub use registry::RealRegistry;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use unlade_test_support::Artifact;
 
-use crate::real;
+use crate::{network, real};
 
 /// How long the registry may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,21 +21,40 @@ pub struct RealRegistry {
     server: Child,
     address: SocketAddr,
     directory: TempDir,
+    namespace: Option<String>,
 }
 
 impl RealRegistry {
+    /// Starts an empty registry on the loopback interface of another network namespace.
+    pub fn start_in(namespace: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the registry");
+        // Nobody else is in there who could have the port.
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
+        let mut command = command(directory.path(), address);
+        command = network::inside(namespace, &command);
+        let server = run(command, directory.path());
+        network::wait_for_listener(namespace, address.port(), PATIENCE);
+        Self {
+            server,
+            address,
+            directory,
+            namespace: Some(namespace.to_owned()),
+        }
+    }
+
     /// Starts an empty registry and waits until it answers.
     pub fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory for the registry");
         // Between finding a free port and the server's taking it somebody else may take it; then there is another.
         for _ in 0..5 {
             let address = free_address();
-            let mut server = serve(directory.path(), address);
+            let mut server = run(command(directory.path(), address), directory.path());
             if wait_until_it_answers(&mut server, address) {
                 return Self {
                     server,
                     address,
                     directory,
+                    namespace: None,
                 };
             }
             drop(server.kill());
@@ -66,7 +85,11 @@ impl RealRegistry {
         let reference = self.reference(repository, tag);
         let mut skopeo = real::skopeo(self.directory.path());
         skopeo.args(["copy", "--all", "--preserve-digests", "--dest-tls-verify=false", source]);
-        real::run(skopeo.arg(format!("docker://{reference}")));
+        skopeo.arg(format!("docker://{reference}"));
+        match &self.namespace {
+            Some(namespace) => real::run(&mut network::inside(namespace, &skopeo)),
+            None => real::run(&mut skopeo),
+        };
         reference
     }
 
@@ -87,17 +110,22 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("an address")
 }
 
-fn serve(directory: &Path, address: SocketAddr) -> Child {
+fn command(directory: &Path, address: SocketAddr) -> Command {
     let config = directory.join("config.yml");
     let text = format!(
         "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
         directory.join("data").display()
     );
     fs::write(&config, text).expect("a configuration for the registry");
-    let log = File::create(directory.join("log")).expect("a log for the registry");
     let mut command = Command::new("docker-registry");
-    command.arg("serve").arg(config).stdin(Stdio::null());
+    command.arg("serve").arg(config);
     command
+}
+
+fn run(mut command: Command, directory: &Path) -> Child {
+    let log = File::create(directory.join("log")).expect("a log for the registry");
+    command
+        .stdin(Stdio::null())
         .stdout(log.try_clone().expect("the log twice"))
         .stderr(log)
         .spawn()

@@ -53,6 +53,15 @@ pub(crate) struct Global {
     pub(crate) verbose: u8,
 }
 
+/// What concerns every command that uses the network.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Network options")]
+pub(crate) struct Network {
+    /// Use no proxy, whatever variables and configuration say
+    #[arg(long)]
+    pub(crate) no_proxy: bool,
+}
+
 /// The form of what is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -161,6 +170,8 @@ pub(crate) struct Pull {
     pub(crate) registries: RegistryFlags,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) network: Network,
 }
 
 /// When the registry is asked.
@@ -295,6 +306,8 @@ pub(crate) struct Resolve {
     pub(crate) login: Login,
     #[command(flatten)]
     pub(crate) registries: RegistryFlags,
+    #[command(flatten)]
+    pub(crate) network: Network,
 }
 
 /// `tags`
@@ -307,6 +320,8 @@ pub(crate) struct Tags {
     pub(crate) login: Login,
     #[command(flatten)]
     pub(crate) registries: RegistryFlags,
+    #[command(flatten)]
+    pub(crate) network: Network,
 }
 
 /// `referrers`
@@ -342,6 +357,8 @@ pub(crate) struct LogIn {
     pub(crate) authfile: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) registries: RegistryFlags,
+    #[command(flatten)]
+    pub(crate) network: Network,
 }
 
 /// `logout`

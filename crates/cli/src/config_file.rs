@@ -12,6 +12,7 @@ use serde::de::{self, Deserializer};
 use toml::Spanned;
 use unlade_oci::Platform;
 use unlade_reference::Registry;
+use unlade_registry::Proxy;
 
 use crate::arguments::{Durability, Whiteouts};
 use crate::quantity::ByteSize;
@@ -58,6 +59,20 @@ pub(crate) struct ConfigFile {
     pub(crate) image_groups: BTreeMap<String, Setting<Vec<String>>>,
     pub(crate) limits: LimitsTable,
     pub(crate) registries: RegistryTable,
+    pub(crate) proxy: ProxyTable,
+}
+
+/// The table `proxy`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct ProxyTable {
+    pub(crate) enabled: Option<bool>,
+    pub(crate) http: Option<Text<Proxy>>,
+    pub(crate) https: Option<Text<Proxy>>,
+    /// For what has none of its own.
+    pub(crate) all: Option<Text<Proxy>>,
+    pub(crate) no_proxy: Option<Vec<String>>,
+    pub(crate) loopback: Option<bool>,
 }
 
 /// The table `limits`.
@@ -97,6 +112,8 @@ struct Wire {
     image_groups: BTreeMap<String, Spanned<Vec<String>>>,
     #[serde(default)]
     limits: LimitsTable,
+    #[serde(default)]
+    proxy: ProxyTable,
 }
 
 #[derive(Deserialize)]
@@ -114,7 +131,8 @@ enum WireDurability {
 }
 
 /// A value that is read from a text by its own rules.
-struct Text<T>(T);
+#[derive(Debug)]
+pub(crate) struct Text<T>(pub(crate) T);
 
 impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -249,6 +267,7 @@ impl ConfigFile {
                     .map(|setting| setting.map(|paths| paths.into_iter().map(|path| path.0).collect())),
                 registries_conf: placed(wire.registries_conf, place).map(|setting| setting.map(|path| path.0)),
             },
+            proxy: wire.proxy,
         })
     }
 
@@ -273,6 +292,20 @@ impl ConfigFile {
                 certs_dirs: self.registries.certs_dirs.or(lower.registries.certs_dirs),
                 registries_conf: self.registries.registries_conf.or(lower.registries.registries_conf),
             },
+            proxy: self.proxy.over(lower.proxy),
+        }
+    }
+}
+
+impl ProxyTable {
+    fn over(self, lower: Self) -> Self {
+        Self {
+            enabled: self.enabled.or(lower.enabled),
+            http: self.http.or(lower.http),
+            https: self.https.or(lower.https),
+            all: self.all.or(lower.all),
+            no_proxy: self.no_proxy.or(lower.no_proxy),
+            loopback: self.loopback.or(lower.loopback),
         }
     }
 }
@@ -336,6 +369,10 @@ web = ["nginx:1", "php"]
 [limits]
 raw-bytes = "10GiB"
 entries = 9
+
+[proxy]
+all = "proxy:3128"
+no-proxy = ["10.0.0.0/8", ".corp.example"]
 "#,
         )
         .unwrap();
@@ -366,6 +403,8 @@ entries = 9
             (config.limits.raw_bytes, config.limits.entries),
             (Some(ByteSize(10 << 30)), Some(9))
         );
+        assert_eq!(config.proxy.all.unwrap().0.to_string(), "http://proxy:3128");
+        assert_eq!(config.proxy.no_proxy.unwrap().len(), 2);
         assert!(parse("").unwrap().home.is_none());
     }
 
@@ -382,12 +421,17 @@ entries = 9
             ("[image-groups]\nweb = \"nginx\"", 2, "expected a sequence"),
             ("whiteouts = \"aufs\"", 1, "unknown variant `aufs`"),
             ("durability = \"none\"", 1, "unknown variant `none`"),
+            (
+                "[proxy]\nhttps = \"ftp://me:hunter2@p\"",
+                2,
+                "not the address of a proxy",
+            ),
             ("home = ", 1, ""),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("/c.toml:{line}: ")), "{error}");
             assert!(error.contains(word), "{error}");
-            assert!(!error.contains('\n'), "{error}");
+            assert!(!error.contains('\n') && !error.contains("hunter2"), "{error}");
         }
     }
 

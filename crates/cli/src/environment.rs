@@ -81,6 +81,26 @@ pub(crate) const SSL_CERT_DIR: Variable = Variable {
     name: "SSL_CERT_DIR",
     help: "A directory of certificate authorities, instead of the system's",
 };
+/// The proxy for plain http.
+pub(crate) const HTTP_PROXY: Variable = Variable {
+    name: "HTTP_PROXY",
+    help: "The proxy for http; also in lower case, as the next three",
+};
+/// The proxy for https.
+pub(crate) const HTTPS_PROXY: Variable = Variable {
+    name: "HTTPS_PROXY",
+    help: "The proxy for https: http://HOST:PORT, socks5h://HOST:PORT",
+};
+/// The proxy for both.
+pub(crate) const ALL_PROXY: Variable = Variable {
+    name: "ALL_PROXY",
+    help: "The proxy for what has none of its own",
+};
+/// What is reached without a proxy.
+pub(crate) const NO_PROXY: Variable = Variable {
+    name: "NO_PROXY",
+    help: "Hosts, domains, addresses and networks that are reached directly",
+};
 /// Where programs for logins are.
 pub(crate) const PATH: Variable = Variable {
     name: "PATH",
@@ -137,6 +157,10 @@ pub(crate) const ALL: &[Variable] = &[
     CONTAINERS_REGISTRIES_CONF,
     SSL_CERT_FILE,
     SSL_CERT_DIR,
+    HTTP_PROXY,
+    HTTPS_PROXY,
+    ALL_PROXY,
+    NO_PROXY,
     PATH,
     HOME,
     XDG_DATA_HOME,
@@ -146,6 +170,10 @@ pub(crate) const ALL: &[Variable] = &[
     CLICOLOR_FORCE,
     TERM,
 ];
+
+/// What else is looked at where it concerns proxies: the lower case of their variables, and the sign of a CGI program, whose
+/// `HTTP_PROXY` is a header of whoever called it.
+const FOR_PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUEST_METHOD"];
 
 /// The variables as they were when the command started.
 #[derive(Default)]
@@ -165,8 +193,13 @@ impl Environment {
             clippy::disallowed_methods,
             reason = "this is the one place that reads the environment"
         )]
-        let value = |variable: &Variable| Some((variable.name, std::env::var_os(variable.name)?));
-        Self::of(ALL.iter().filter_map(value))
+        let value = |name: &'static str| Some((name, std::env::var_os(name)?));
+        Self::of(
+            ALL.iter()
+                .map(|variable| variable.name)
+                .chain(FOR_PROXIES)
+                .filter_map(value),
+        )
     }
 
     /// Takes the variables from elsewhere.
@@ -177,6 +210,13 @@ impl Environment {
     /// Returns all that are set to anything.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, OsString)> {
         self.0.iter().map(|(name, value)| (*name, value.clone()))
+    }
+
+    /// Returns the variables that concern proxies, those that are text.
+    pub(crate) fn for_proxies(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let names = [HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY].map(|variable| variable.name);
+        let value = |name: &'static str| Some((name, self.0.get(name)?.to_str()?));
+        names.into_iter().chain(FOR_PROXIES).filter_map(value)
     }
 
     /// Returns the value, if it is set to anything.

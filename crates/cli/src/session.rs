@@ -78,6 +78,7 @@ impl Session {
         let client = Client::builder()
             .credentials(self.settings.login.source(registries)?)
             .endpoints(self.settings.registries.source()?)
+            .proxies(self.settings.proxies.clone())
             .on_warning(Arc::new(move |warning| watcher.warn(warning)))
             .build()?;
         Ok(client)

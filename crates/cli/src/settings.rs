@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use unlade_oci::{ErrorClass, Platform};
 use unlade_reference::{Defaults, ParseError};
+use unlade_registry::{ProxyError, ProxySettings};
 
-use crate::arguments::{AuthCommand, AuthFile, Command, Durability, Global, Limits, Login, Whiteouts};
-use crate::config_file::{ConfigError, ConfigFile, LimitsTable};
+use crate::arguments::{AuthCommand, AuthFile, Command, Durability, Global, Limits, Login, Network, Whiteouts};
+use crate::config_file::{ConfigError, ConfigFile, LimitsTable, ProxyTable};
 use crate::credentials::LoginSettings;
-
 use crate::environment::{self, Environment, Variable};
 use crate::quantity::ByteSize;
 use crate::registries::{Registries, RegistryFlags};
@@ -77,6 +77,9 @@ pub(crate) enum SettingsError {
         /// What is wrong with the name.
         source: ParseError,
     },
+    /// A variable holds no proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// A variable is not text.
     #[error("the variable {variable} is not valid UTF-8")]
     NotUtf8 {
@@ -157,6 +160,7 @@ struct Flags<'a> {
     limits: Option<&'a Limits>,
     login: Login,
     registries: Option<&'a RegistryFlags>,
+    network: Option<&'a Network>,
 }
 
 impl<'a> Flags<'a> {
@@ -170,11 +174,13 @@ impl<'a> Flags<'a> {
                 limits: Some(&pull.limits),
                 login: pull.login.clone(),
                 registries: Some(&pull.registries),
+                network: Some(&pull.network),
             },
             Command::Resolve(resolve) => Self {
                 platform: resolve.platform.as_ref(),
                 login: resolve.login.clone(),
                 registries: Some(&resolve.registries),
+                network: Some(&resolve.network),
                 ..Self::default()
             },
             Command::Verify(verify) => Self {
@@ -188,6 +194,7 @@ impl<'a> Flags<'a> {
             Command::Tags(tags) => Self {
                 login: tags.login.clone(),
                 registries: Some(&tags.registries),
+                network: Some(&tags.network),
                 ..Self::default()
             },
             Command::Login(login) => {
@@ -195,6 +202,7 @@ impl<'a> Flags<'a> {
                 // What is kept has no say in whether another login is taken, and the file may not be there yet.
                 flags.login.no_creds = true;
                 flags.registries = Some(&login.registries);
+                flags.network = Some(&login.network);
                 flags
             }
             Command::Logout(logout) => Self::of_file(logout.authfile.as_ref()),
@@ -246,6 +254,8 @@ pub(crate) struct Settings {
     pub(crate) login: LoginSettings,
     /// Where registries are served.
     pub(crate) registries: Registries,
+    /// Which proxies are used.
+    pub(crate) proxies: ProxySettings,
 }
 
 impl Settings {
@@ -286,6 +296,7 @@ impl Settings {
                 file.registries,
                 config_home(environment).as_deref(),
             ),
+            proxies: proxies(flags.network.unwrap_or(&Network::default()), environment, &file.proxy)?,
         })
     }
 
@@ -430,6 +441,31 @@ fn budget(
     }
 }
 
+/// The variables decide, and what they leave open the file.
+fn proxies(flags: &Network, environment: &Environment, file: &ProxyTable) -> Result<ProxySettings, SettingsError> {
+    if flags.no_proxy || file.enabled == Some(false) {
+        return Ok(ProxySettings::none());
+    }
+    let mut settings = ProxySettings::from_variables(environment.for_proxies())?;
+    if settings.http().is_none()
+        && let Some(proxy) = file.http.as_ref().or(file.all.as_ref())
+    {
+        settings = settings.with_http(proxy.0.clone());
+    }
+    if settings.https().is_none()
+        && let Some(proxy) = file.https.as_ref().or(file.all.as_ref())
+    {
+        settings = settings.with_https(proxy.0.clone());
+    }
+    let in_variables = environment
+        .for_proxies()
+        .any(|(name, _)| name.eq_ignore_ascii_case("NO_PROXY"));
+    if let Some(list) = file.no_proxy.as_ref().filter(|_| !in_variables) {
+        settings = settings.with_exceptions(&list.join(","));
+    }
+    Ok(settings.with_loopback(file.loopback.unwrap_or_default()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
@@ -511,6 +547,26 @@ mod tests {
         assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
         let environment = Environment::of([("UNLADE_PASSWORD", "hunter2".into())]);
         assert_eq!(format!("{environment:?}"), r#"{"UNLADE_PASSWORD"}"#);
+    }
+
+    #[test]
+    fn proxies_come_from_variables_and_can_be_left_out() {
+        let proxy = |line, variables: &[(&'static str, &str)]| {
+            let url = "https://registry.example".parse().unwrap();
+            let settings = resolve(line, variables, false).proxies;
+            settings.for_url(&url).map(ToString::to_string)
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(proxy("tags x", &[("HTTPS_PROXY", "p:1")]), some("http://p:1"));
+        assert_eq!(
+            proxy("tags x", &[("all_proxy", "socks5h://p:1")]),
+            some("socks5h://p:1")
+        );
+        assert_eq!(proxy("tags x --no-proxy", &[("HTTPS_PROXY", "p:1")]), None);
+        assert_eq!(
+            proxy("tags x", &[("HTTPS_PROXY", "p:1"), ("no_proxy", ".example")]),
+            None
+        );
     }
 
     #[test]

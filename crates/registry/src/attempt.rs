@@ -17,7 +17,7 @@ use crate::response::MAX_ERROR_BYTES;
 use crate::retry::{Failure, Retry, retry_after};
 use crate::session::{Proof, Session};
 use crate::transport::{Lines, Outgoing, Trust};
-use crate::{CredentialsNote, Error, ErrorResponse, Exchange, TransportError};
+use crate::{CredentialsNote, Error, ErrorResponse, Exchange, Proxy, TransportError};
 
 /// How many challenges of one request are answered: one for the proof, one for a token that was too old or too narrow.
 const MAX_CHALLENGES: u32 = 2;
@@ -72,11 +72,13 @@ pub(crate) struct Reply {
     pub(crate) url: Url,
     /// Whether a redirect led to another origin.
     pub(crate) strayed: bool,
+    /// The proxy that it came through.
+    pub(crate) proxy: Option<Proxy>,
 }
 
 impl Reply {
     pub(crate) fn exchange(&self) -> Box<Exchange> {
-        Exchange::new(&self.method, &self.url)
+        Exchange::new(&self.method, &self.url).through(self.proxy.as_ref())
     }
 
     /// Returns the address that was connected to.
@@ -210,11 +212,13 @@ pub(crate) async fn follow(
         let mut request = outgoing.clone();
         request.headers.extend(own.clone());
         let sent = shared.transport.send(&line, request, trust).await;
-        let response = sent.map_err(|error| broken(Exchange::new(&method, &url), error, 0))?;
+        let proxy = shared.transport.proxy(&url);
+        let response = sent.map_err(|error| broken(Exchange::new(&method, &url).through(proxy), error, 0))?;
         tracing::debug!(%method, url = %crate::SafeUrl::from(&url), status = response.status().as_u16(), "answered");
         let reply = Reply {
             response,
             method: method.clone(),
+            proxy: proxy.cloned(),
             url,
             strayed,
         };

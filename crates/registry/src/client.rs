@@ -23,7 +23,9 @@ use crate::route::{Route, Target};
 use crate::session::Session;
 use crate::tags;
 use crate::transport::Transport;
-use crate::{ConfigError, EndpointSettings, EndpointSource, Error, RetryPolicy, Role, Roots, Timeouts, Warning};
+use crate::{
+    ConfigError, EndpointSettings, EndpointSource, Error, ProxySettings, RetryPolicy, Role, Roots, Timeouts, Warning,
+};
 
 /// Pulls from registries. Cheap to clone; clones share connections, tokens and credentials.
 #[derive(Clone, Debug)]
@@ -52,6 +54,7 @@ impl Client {
             timeouts: Timeouts::default(),
             endpoints: None,
             roots: Roots::default(),
+            proxies: ProxySettings::none(),
             user_agent: HeaderValue::from_static(concat!("unlade/", env!("CARGO_PKG_VERSION"))),
             on_warning: Arc::new(|_| {}),
         }
@@ -264,6 +267,7 @@ pub struct ClientBuilder {
     timeouts: Timeouts,
     endpoints: Option<Arc<dyn EndpointSource>>,
     roots: Roots,
+    proxies: ProxySettings,
     user_agent: HeaderValue,
     on_warning: WarningHook,
 }
@@ -302,6 +306,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Reaches servers through proxies: registries, token servers, and wherever they redirect to. None are used by default.
+    pub fn proxies(mut self, proxies: ProxySettings) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
     /// Calls itself `name` to servers, instead of `unlade/VERSION`.
     pub fn user_agent(mut self, name: HeaderValue) -> Self {
         self.user_agent = name;
@@ -321,7 +331,7 @@ impl ClientBuilder {
     /// # Errors
     /// Settings that contradict each other.
     pub fn build(self) -> Result<Client, Error> {
-        let transport = Transport::new(self.timeouts, self.user_agent, self.roots);
+        let transport = Transport::new(self.timeouts, self.user_agent, self.roots, self.proxies);
         let credentials = Credentials::new(self.credentials, self.on_warning);
         let shared = Shared {
             transport,
@@ -346,6 +356,7 @@ impl fmt::Debug for ClientBuilder {
             .field("timeouts", &self.timeouts)
             .field("endpoints", &self.endpoints)
             .field("roots", &self.roots)
+            .field("proxies", &self.proxies)
             .field("user_agent", &self.user_agent)
             .finish_non_exhaustive()
     }

@@ -237,6 +237,7 @@ impl Error {
     pub fn class(&self) -> ErrorClass {
         match self.main() {
             Self::Config { .. } | Self::NoEndpoint { .. } => ErrorClass::Invalid,
+            Self::Transport { source, .. } if source.is_proxy_login() => ErrorClass::Auth,
             Self::NotFound { .. } => ErrorClass::NotFound,
             Self::Denied { .. } | Self::TokenRefused { .. } | Self::Challenge { .. } => ErrorClass::Auth,
             Self::RateLimited { .. } => ErrorClass::RateLimited,

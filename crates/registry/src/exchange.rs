@@ -6,7 +6,7 @@ use http::Method;
 use unlade_auth::{Lookup, Warning};
 use url::Url;
 
-use crate::{Attempts, SafeUrl};
+use crate::{Attempts, Proxy, SafeUrl};
 
 /// A request as an error tells it: method, URL, and how often it was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Exchange {
     pub method: Method,
     /// Where the request went; after a redirect, where that led.
     pub url: SafeUrl,
+    /// The proxy that it went through, if any.
+    pub proxy: Option<Proxy>,
     /// How often it was tried, and how long between.
     pub attempts: Attempts,
 }
@@ -25,14 +27,24 @@ impl Exchange {
         Box::new(Self {
             method: method.clone(),
             url: url.into(),
+            proxy: None,
             attempts: Attempts::default(),
         })
+    }
+
+    pub(crate) fn through(mut self: Box<Self>, proxy: Option<&Proxy>) -> Box<Self> {
+        self.proxy = proxy.cloned();
+        self
     }
 }
 
 impl fmt::Display for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.url)
+        write!(f, "{} {}", self.method, self.url)?;
+        match &self.proxy {
+            Some(proxy) => write!(f, " through the proxy {proxy}"),
+            None => Ok(()),
+        }
     }
 }
 

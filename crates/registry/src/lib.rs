@@ -8,6 +8,7 @@
 //! - `config`: where registries are served, by default and by the files that people keep that in.
 //! - `route`: which servers hold a repository, and how its URLs look there; `endpoint`: one such server.
 //! - `fallback`: which of them is asked next, and when; `distrust`: which of them have lied.
+//! - `proxy`: which proxy a URL is reached through.
 //! - `transport`: connections, TLS, timeouts, and which addresses may be connected to. One request in, one response out.
 //! - `redirect`: follows redirects on top of it, since what may be sent along is ours to decide.
 //! - `session`, `challenge`, `scope`, `token`, `credentials`: what authorises a request, and who shares it.
@@ -39,6 +40,7 @@ mod fallback;
 mod login;
 mod manifest;
 mod ping;
+mod proxy;
 mod range;
 mod redirect;
 mod referrers;
@@ -65,6 +67,7 @@ pub use error::{EndpointError, Error};
 pub use exchange::{CredentialsNote, Exchange};
 pub use manifest::{ManifestHead, RawManifest, Selector};
 pub use ping::{Authentication, Ping};
+pub use proxy::{Proxy, ProxyError, ProxySettings};
 pub use referrers::{Referrers, ReferrersOrigin};
 pub use response::{ErrorResponse, RegistryError};
 pub use retry::{Attempts, RetryPolicy};

@@ -152,7 +152,12 @@ mod tests {
 
     fn target_of(name: &str, settings: &EndpointSettings) -> Target {
         let repository = Repository::parse(name, &Defaults::standard()).unwrap();
-        let transport = Transport::new(Timeouts::default(), http::HeaderValue::from_static("x"), Roots::BuiltIn);
+        let transport = Transport::new(
+            Timeouts::default(),
+            http::HeaderValue::from_static("x"),
+            Roots::BuiltIn,
+            crate::ProxySettings::none(),
+        );
         let lines = transport.lines(&settings.tls, None);
         let session = Session::new(Endpoint::new(settings), lines);
         Target::new(Arc::new(session), &repository, settings).unwrap()

@@ -6,12 +6,13 @@ mod error;
 mod lines;
 mod resolver;
 mod tls;
+mod tunnel;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use url::Url;
@@ -21,7 +22,7 @@ pub(crate) use self::lines::{Line, Lines};
 
 use self::tls::Authorities;
 use crate::address::names_link_local;
-use crate::{Roots, Timeouts, TlsSettings};
+use crate::{Proxy, ProxySettings, Roots, Timeouts, TlsSettings};
 
 /// How much the origin of a URL is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,15 +47,17 @@ pub(crate) struct Outgoing {
 pub(crate) struct Transport {
     timeouts: Timeouts,
     user_agent: HeaderValue,
+    proxies: Arc<ProxySettings>,
     authorities: Arc<Authorities>,
     lines: Mutex<Vec<Arc<Lines>>>,
 }
 
 impl Transport {
-    pub(crate) fn new(timeouts: Timeouts, user_agent: HeaderValue, roots: Roots) -> Self {
+    pub(crate) fn new(timeouts: Timeouts, user_agent: HeaderValue, roots: Roots, proxies: ProxySettings) -> Self {
         Self {
             timeouts,
             user_agent,
+            proxies: Arc::new(proxies),
             authorities: Arc::new(Authorities::new(roots)),
             lines: Mutex::default(),
         }
@@ -70,13 +73,23 @@ impl Transport {
         if let Some(lines) = same {
             return Arc::clone(lines);
         }
-        let lines = Arc::new(Lines::new(settings.clone(), connect, Arc::clone(&self.authorities)));
+        let lines = Arc::new(Lines::new(
+            settings.clone(),
+            connect,
+            Arc::clone(&self.authorities),
+            Arc::clone(&self.proxies),
+        ));
         all.push(Arc::clone(&lines));
         lines
     }
 
     pub(crate) fn timeouts(&self) -> &Timeouts {
         &self.timeouts
+    }
+
+    /// Returns the proxy through which a URL is reached, if any.
+    pub(crate) fn proxy(&self, url: &Url) -> Option<&Proxy> {
+        self.proxies.for_url(url)
     }
 
     /// Sends a request and waits for the response's headers. Redirects and statuses are the caller's business.
@@ -97,6 +110,13 @@ impl Transport {
             return Err(TransportError::link_local());
         }
         headers.insert(header::USER_AGENT, self.user_agent.clone());
+        // A proxy that gets the request itself gets its login with it; with a tunnel that was done when it was made.
+        let proxy = self
+            .proxy(&url)
+            .filter(|proxy| proxy.takes_absolute(Some(url.scheme())));
+        if let Some(authorization) = proxy.and_then(Proxy::authorization) {
+            headers.insert(header::PROXY_AUTHORIZATION, authorization);
+        }
         let mut request = Request::new(Full::new(body));
         *request.uri_mut() = url.as_str().parse().map_err(TransportError::unsendable)?;
         *request.method_mut() = method;
@@ -104,7 +124,12 @@ impl Transport {
         // The connector keeps its own, shorter time.
         let limit = line.connect + self.timeouts.response;
         match tokio::time::timeout(limit, line.pool.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => match proxy {
+                Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                    Err(TransportError::proxy_login(proxy))
+                }
+                _ => Ok(response),
+            },
             Ok(Err(error)) => Err(TransportError::request(error)),
             Err(_elapsed) => Err(TransportError::timeout(Phase::Response, limit)),
         }

@@ -7,6 +7,7 @@
 //! - [`write_layout`]: the same content as an OCI image layout on disk.
 //! - [`FakeRegistry`]: serves content over HTTP, misbehaves as told by [`Fault`] and [`TokenAuth`], records requests.
 //! - [`Authority`], [`TlsFront`]: certificates, and TLS before a server that speaks none.
+//! - [`FakeProxy`]: an HTTP or SOCKS proxy that finds every name at one address, and records requests.
 //! - [`TreeSnapshot`]: a directory tree as comparable data.
 //! - [`fixtures`]: the images that the end-to-end tests and `cargo xtask fixtures` share.
 #![expect(
@@ -21,6 +22,7 @@ mod index;
 mod json;
 mod layer;
 mod layout;
+mod proxy;
 mod registry;
 mod snapshot;
 mod tls;
@@ -29,6 +31,7 @@ pub use image::{Artifact, Image, ImageBuilder, StoredManifest};
 pub use index::{Index, IndexBuilder};
 pub use layer::{Entry, Layer, LayerBuilder};
 pub use layout::write_layout;
+pub use proxy::FakeProxy;
 pub use registry::{FakeRegistry, Fault, Gate, Recorded, ReferrersApi, TokenAuth, TokenFields};
 pub use snapshot::{Node, NodeKind, TreeSnapshot};
 pub use tls::{Authority, Identity, TlsFront};

@@ -11,6 +11,7 @@ mod interop;
 mod interruptions;
 mod ordinary_user;
 mod processes;
+mod proxies;
 mod pulls;
 mod real_images;
 mod support;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::tiers::Need;
 
 /// A program that tests or fixtures use, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
@@ -21,6 +21,9 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("xz", "xz-utils"),
     ("setfattr", "attr"),
     ("strace", "strace"),
+    ("ip", "iproute2"),
+    ("tinyproxy", "tinyproxy-bin"),
+    ("microsocks", "microsocks"),
 ];
 
 /// The user and the group for tests that must not have rights: Debian's `nobody` and `nogroup`.
@@ -83,6 +86,9 @@ impl Machine {
         match need {
             Need::Root => self.has_rights,
             Need::RealPrograms => ["docker-registry", "skopeo", "umoci", "python3", "setfattr"]
+                .iter()
+                .all(|p| !self.missing.contains(p)),
+            Need::Proxies => ["ip", "tinyproxy", "microsocks"]
                 .iter()
                 .all(|p| !self.missing.contains(p)),
             Need::DebianImage => self.has_debian_image,

@@ -2,7 +2,7 @@
 //!
 //! The last part of the name (after the modules) may begin with prefixes, in this order:
 //! `privileged_` (root), `unprivileged_` (anyone but root), `real_` (other people's programs), `real_debian_` (those,
-//! and an image made from Debian's packages).
+//! and an image made from Debian's packages), `real_proxies_` (those, proxies, and network namespaces).
 
 use std::fmt;
 
@@ -41,6 +41,8 @@ pub(crate) enum Need {
     Root,
     /// The registry server and the tools.
     RealPrograms,
+    /// Proxies, and network namespaces to put them into.
+    Proxies,
     /// The fixture that mmdebstrap makes from Debian's packages.
     DebianImage,
 }
@@ -50,6 +52,7 @@ impl fmt::Display for Need {
         f.write_str(match self {
             Self::Root => "root's rights (CAP_SYS_ADMIN and CAP_MKNOD)",
             Self::RealPrograms => "docker-registry, skopeo, umoci, python3 and setfattr",
+            Self::Proxies => "tinyproxy, microsocks and iproute2",
             Self::DebianImage => "an image made of Debian's packages (mmdebstrap and a mirror)",
         })
     }
@@ -80,6 +83,9 @@ pub(crate) fn needs(test: &str) -> Vec<Need> {
     }
     if name.starts_with("real_") {
         needs.push(Need::RealPrograms);
+    }
+    if name.starts_with("real_proxies_") {
+        needs.push(Need::Proxies);
     }
     if name.starts_with("real_debian_") {
         needs.push(Need::DebianImage);
@@ -119,6 +125,11 @@ mod tests {
                 "e2e::real_debian_nginx",
                 Tier::Real,
                 vec![Need::RealPrograms, Need::DebianImage],
+            ),
+            (
+                "privileged_real_proxies_are_used",
+                Tier::Real,
+                vec![Need::Root, Need::RealPrograms, Need::Proxies],
             ),
             // Only the last part counts, and only its beginning.
             ("privileged_module::plain", Tier::Plain, vec![]),

@@ -21,6 +21,7 @@ pub(super) struct Buffered<S> {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
+    is_proxy: bool,
 }
 
 impl<S> Buffered<S> {
@@ -30,7 +31,14 @@ impl<S> Buffered<S> {
             buffer: Box::default(),
             start: 0,
             end: 0,
+            is_proxy: false,
         }
+    }
+
+    /// Decides whether the other end is a proxy that takes requests for others, which then have their URLs whole.
+    pub(super) fn of_proxy(mut self, is_proxy: bool) -> Self {
+        self.is_proxy = is_proxy;
+        self
     }
 }
 
@@ -83,7 +91,7 @@ impl<S: Write + Unpin> Write for Buffered<S> {
 
 impl<S: Connection> Connection for Buffered<S> {
     fn connected(&self) -> Connected {
-        self.inner.connected()
+        self.inner.connected().proxy(self.is_proxy)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use super::buffered::Buffered;
 use super::error::ConnectTimeout;
 use super::resolver::{Addresses, Resolver};
 use super::tls;
+use super::tunnel::Tunnels;
+use crate::ProxySettings;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -31,17 +34,30 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(tls: ClientConfig, addresses: Addresses, limit: Duration) -> Self {
+    pub(super) fn new(tls: ClientConfig, addresses: Addresses, limit: Duration, proxies: Arc<ProxySettings>) -> Self {
+        let direct = Self::http(addresses, limit);
+        let tunnels = Tunnels::new(Self::http(Addresses::All, limit), addresses);
+        Self {
+            inner: tls::wrap(
+                tls,
+                Tcp {
+                    direct,
+                    tunnels,
+                    proxies,
+                },
+            ),
+            limit,
+        }
+    }
+
+    fn http(addresses: Addresses, limit: Duration) -> HttpConnector<Resolver> {
         let mut http = HttpConnector::new_with_resolver(Resolver::new(addresses));
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_keepalive(Some(KEEPALIVE));
         // Shared among the addresses of a name, so that a dead one leaves time for the next.
         http.set_connect_timeout(Some(limit));
-        Self {
-            inner: tls::wrap(tls, Tcp(http)),
-            limit,
-        }
+        http
     }
 }
 
@@ -66,9 +82,13 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Makes TCP connections whose reading is buffered.
+/// Makes TCP connections whose reading is buffered, by way of a proxy where there is one.
 #[derive(Clone, Debug)]
-struct Tcp(HttpConnector<Resolver>);
+struct Tcp {
+    direct: HttpConnector<Resolver>,
+    tunnels: Tunnels,
+    proxies: Arc<ProxySettings>,
+}
 
 impl Service<Uri> for Tcp {
     type Response = Buffered<TokioIo<TcpStream>>;
@@ -76,11 +96,17 @@ impl Service<Uri> for Tcp {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(cx).map_err(Into::into)
+        self.direct.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
+        if let Some(proxy) = self.proxies.for_uri(&uri).cloned() {
+            // Requests for plain http are sent to the proxy itself: many let CONNECT through to the port of https alone.
+            let is_proxy = proxy.takes_absolute(uri.scheme_str());
+            let connecting = self.tunnels.clone().connect(proxy, uri);
+            return Box::pin(async move { Ok(Buffered::new(connecting.await?).of_proxy(is_proxy)) });
+        }
+        let connecting = self.direct.call(uri);
         Box::pin(async move { Ok(Buffered::new(connecting.await?)) })
     }
 }

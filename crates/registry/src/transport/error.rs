@@ -6,6 +6,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::proxy::Proxy;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
 /// The part of a request in which something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -47,6 +51,8 @@ enum Kind {
         phase: Phase,
         limit: Duration,
     },
+    /// A proxy that takes requests itself did not take this one.
+    Proxy(ThroughProxy),
 }
 
 impl TransportError {
@@ -81,6 +87,25 @@ impl TransportError {
         Self(Arc::new(Kind::Timeout { phase, limit }))
     }
 
+    /// The proxy answered in place of the target that it wants a login.
+    pub(crate) fn proxy_login(proxy: &Proxy) -> Self {
+        let proxy = proxy.to_string();
+        Self(Arc::new(Kind::Proxy(ThroughProxy::Login { proxy })))
+    }
+
+    /// Tells whether a proxy wants a login, or another one.
+    pub fn is_proxy_login(&self) -> bool {
+        matches!(self.through_proxy(), Some(ThroughProxy::Login { .. }))
+    }
+
+    fn through_proxy(&self) -> Option<&ThroughProxy> {
+        match &*self.0 {
+            Kind::Proxy(failure) => Some(failure),
+            Kind::Connect(error) => find(error),
+            _ => None,
+        }
+    }
+
     /// Returns where and after how long the server was given up on, if that is what happened.
     pub fn timed_out(&self) -> Option<(Phase, Duration)> {
         match *self.0 {
@@ -106,10 +131,13 @@ impl TransportError {
     /// Tells whether another attempt may work.
     ///
     /// One that cannot: a certificate that is not trusted, a server that does not speak TLS, an address that may not be
-    /// connected to.
+    /// connected to, a proxy that wants a login or refuses the target.
     pub fn is_transient(&self) -> bool {
+        if let Some(failure) = self.through_proxy() {
+            return failure.is_transient();
+        }
         match &*self.0 {
-            Kind::Unsendable(_) | Kind::Refused(_) => false,
+            Kind::Unsendable(_) | Kind::Refused(_) | Kind::Proxy(_) => false,
             Kind::Connect(error) => self.tls_problem().is_none() && find::<LinkLocal>(error).is_none(),
             // A server may say only after the handshake that it wants a certificate.
             Kind::Exchange(_) => self.tls_problem() != Some(TlsProblem::WantsCertificate),
@@ -127,7 +155,7 @@ impl fmt::Display for TransportError {
                 let text = self.tls_problem().and_then(TlsProblem::text);
                 text.map_or(Ok(()), |text| write!(f, ", {text}"))
             }
-            Kind::Connect(_) | Kind::Refused(_) => f.write_str("no connection could be made"),
+            Kind::Connect(_) | Kind::Refused(_) | Kind::Proxy(_) => f.write_str("no connection could be made"),
             Kind::Exchange(_) => f.write_str("the connection broke before the answer"),
             Kind::Body(_) => f.write_str("the connection broke within the answer"),
             Kind::Short => f.write_str("the answer ended too early"),
@@ -141,6 +169,7 @@ impl StdError for TransportError {
         match &*self.0 {
             Kind::Unsendable(error) => Some(error),
             Kind::Refused(error) => Some(error),
+            Kind::Proxy(error) => Some(error),
             // Their own text says no more than ours.
             Kind::Connect(error) | Kind::Exchange(error) => error.source(),
             Kind::Body(error) => Some(error),
@@ -214,6 +243,34 @@ impl TlsProblem {
 #[error("no connection within {} s", limit.as_secs_f64())]
 pub(super) struct ConnectTimeout {
     pub(super) limit: Duration,
+}
+
+/// A proxy did not connect us to the target. It is named without its login.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ThroughProxy {
+    #[error("the proxy {proxy} cannot be reached")]
+    Unreachable { proxy: String, source: BoxError },
+    #[error("the proxy {proxy} wants a login, or another one; it is a part of the proxy's address")]
+    Login { proxy: String },
+    #[error("the proxy {proxy} does not connect to {target}: {reason}")]
+    Refused {
+        proxy: String,
+        target: String,
+        reason: String,
+        is_transient: bool,
+    },
+    #[error("the connection to the proxy {proxy} broke")]
+    Broken { proxy: String, source: BoxError },
+}
+
+impl ThroughProxy {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Broken { .. } => true,
+            Self::Login { .. } => false,
+            Self::Refused { is_transient, .. } => *is_transient,
+        }
+    }
 }
 
 /// A URL that a server told us leads to a link-local address.

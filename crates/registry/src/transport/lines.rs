@@ -17,7 +17,7 @@ use super::Trust;
 use super::connector::Connector;
 use super::resolver::Addresses;
 use super::tls::{self, Authorities};
-use crate::{ConfigError, TlsSettings};
+use crate::{ConfigError, ProxySettings, TlsSettings};
 
 /// The most that is read from a connection at once.
 ///
@@ -41,6 +41,7 @@ pub(crate) struct Lines {
     pub(super) settings: TlsSettings,
     pub(super) connect: Duration,
     authorities: Arc<Authorities>,
+    proxies: Arc<ProxySettings>,
     own: OnceCell<ClientConfig>,
     others: OnceCell<ClientConfig>,
     pools: Mutex<HashMap<Kind, Pool>>,
@@ -61,11 +62,17 @@ pub(crate) struct Line {
 }
 
 impl Lines {
-    pub(super) fn new(settings: TlsSettings, connect: Duration, authorities: Arc<Authorities>) -> Self {
+    pub(super) fn new(
+        settings: TlsSettings,
+        connect: Duration,
+        authorities: Arc<Authorities>,
+        proxies: Arc<ProxySettings>,
+    ) -> Self {
         Self {
             settings,
             connect,
             authorities,
+            proxies,
             own: OnceCell::new(),
             others: OnceCell::new(),
             pools: Mutex::default(),
@@ -121,7 +128,7 @@ impl Lines {
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_SIZE)
             .http1_max_buf_size(READ_BYTES)
-            .build(Connector::new(tls, addresses, self.connect))
+            .build(Connector::new(tls, addresses, self.connect, Arc::clone(&self.proxies)))
     }
 
     fn pools(&self) -> std::sync::MutexGuard<'_, HashMap<Kind, Pool>> {

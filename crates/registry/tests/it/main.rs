@@ -7,6 +7,7 @@ mod login;
 mod manifests;
 mod mirrors;
 mod performance;
+mod proxies;
 mod ranges;
 mod redirects;
 mod referrers;

@@ -37,6 +37,11 @@ impl Home {
         }
     }
 
+    /// Makes an empty home whose store is at `store`, for instance on a filesystem of its own.
+    pub fn with_store(store: PathBuf) -> Self {
+        Self { store, ..Self::new() }
+    }
+
     /// Makes an empty home for [`NOBODY`], in which commands run as that user. Takes root.
     ///
     /// The store is where it is by default for a user. The command is copied: it may lie where others may not read.

@@ -2,6 +2,7 @@
 //!
 //! - [`Home`]: a store of its own for the [`Command`] under test, and what lies in it.
 //! - [`Finished`], [`Running`]: what a run gave, and one that is still going.
+//! - [`Filesystem`]: ext4, xfs or memory, mounted for one test, which can run full or lose its power.
 //! - [`RealRegistry`]: Debian's `docker-registry` on a loopback port.
 //! - [`FarSide`]: a network namespace that is reached only through a [`RealProxy`].
 //! - [`real`]: `skopeo` and `umoci`, the second opinion on what an image is.
@@ -15,6 +16,7 @@
 
 mod binary;
 mod command;
+mod filesystem;
 mod home;
 mod network;
 pub mod real;
@@ -22,6 +24,7 @@ mod registry;
 
 pub use binary::binary;
 pub use command::{Command, Finished, Running};
+pub use filesystem::{Filesystem, Kind};
 pub use home::{Home, Leftovers, NOBODY, Pulled};
 pub use network::{FarSide, RealProxy};
 pub use registry::RealRegistry;

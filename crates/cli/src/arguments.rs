@@ -7,7 +7,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use unlade_oci::Platform;
 
-use crate::quantity::ByteSize;
+use crate::quantity::{Age, ByteSize};
 use crate::registries::RegistryFlags;
 
 /// Pulls container images and turns them into files, without a daemon.
@@ -84,6 +84,10 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Remove images, and what no other image needs
     Rm(Remove),
+    /// Remove what no image needs, and images by age or size
+    Prune(Prune),
+    /// Show how much room the store takes, and each image of it
+    Df,
     /// Look whether everything in the store is there and as it should be
     Verify(Verify),
     /// Ask the registry what a name stands for
@@ -278,6 +282,26 @@ pub(crate) struct Remove {
     /// The image for this platform alone, if there are several
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
+}
+
+/// `prune`
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Only say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Remove images that were not used for AGE, such as 30d or 12h
+    #[arg(long, value_name = "AGE")]
+    pub(crate) max_age: Option<Age>,
+    /// Remove images, those first that were not used for longest, until the rest takes at most SIZE
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_size: Option<ByteSize>,
+    /// Remove all images and artifacts, and downloads that were cut off
+    #[arg(long, conflicts_with_all = ["max_age", "max_size"])]
+    pub(crate) all: bool,
+    /// Remove the blobs of layers that are extracted
+    #[arg(long)]
+    pub(crate) blobs: bool,
 }
 
 /// `verify`

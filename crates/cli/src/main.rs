@@ -75,6 +75,8 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         Command::Images => commands::images::run(&session),
         Command::Inspect(arguments) => commands::inspect::run(&session, arguments),
         Command::Rm(arguments) => commands::rm::run(&session, arguments),
+        Command::Prune(arguments) => commands::prune::run(&session, arguments),
+        Command::Df => commands::df::run(&session),
         Command::Verify(arguments) => commands::verify::run(&session, arguments),
         Command::Resolve(arguments) => commands::resolve::run(&session, arguments),
         Command::Tags(arguments) => commands::tags::run(&session, arguments),

@@ -121,6 +121,39 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
+/// A length of time as an option: `30d`, `12h`, `90m`, `30s`, `2w`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Age(pub(crate) Duration);
+
+/// Why a text is no [`Age`].
+#[derive(Debug, thiserror::Error)]
+#[error("{text:?} is not a length of time; it is written like 30d, 12h, 90m, 30s or 2w")]
+pub(crate) struct AgeError {
+    text: String,
+}
+
+impl FromStr for Age {
+    type Err = AgeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(split);
+        let factor = match unit {
+            "s" => Some(1),
+            "m" => Some(60),
+            "h" => Some(60 * 60),
+            "d" => Some(24 * 60 * 60),
+            "w" => Some(7 * 24 * 60 * 60),
+            _ => None,
+        };
+        let count = digits.parse::<u64>().ok();
+        let seconds = factor.zip(count).and_then(|(factor, count)| count.checked_mul(factor));
+        seconds
+            .map(|seconds| Self(Duration::from_secs(seconds)))
+            .ok_or_else(|| AgeError { text: text.to_owned() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +200,22 @@ mod tests {
         }
         assert_eq!(ago(now + Duration::from_mins(1), now), "just now");
         assert_eq!(rfc3339(now).unwrap(), "2023-11-14T22:13:20Z");
+    }
+
+    #[test]
+    fn ages_as_they_are_written() {
+        for (text, expected) in [
+            ("0s", 0),
+            ("90m", 5400),
+            ("12h", 43_200),
+            ("30d", 2_592_000),
+            ("2w", 1_209_600),
+        ] {
+            assert_eq!(text.parse::<Age>().unwrap().0, Duration::from_secs(expected), "{text}");
+        }
+        for text in ["", "d", "3", "1.5d", "-1d", "1y", "99999999999999999w"] {
+            assert!(text.parse::<Age>().is_err(), "{text}");
+        }
     }
 
     #[test]

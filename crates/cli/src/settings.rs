@@ -209,7 +209,12 @@ impl<'a> Flags<'a> {
             Command::Auth(auth) => match &auth.command {
                 AuthCommand::Status(status) => Self::of_file(status.authfile.authfile.as_ref()),
             },
-            Command::Images | Command::Inspect(_) | Command::Rm(_) | Command::Completions(_) => Self::default(),
+            Command::Images
+            | Command::Inspect(_)
+            | Command::Rm(_)
+            | Command::Prune(_)
+            | Command::Df
+            | Command::Completions(_) => Self::default(),
         }
     }
 }

@@ -6,9 +6,8 @@ use unlade_blobs::{Begin, Ingest};
 use unlade_extract::LayerReport;
 use unlade_metadata::{BlobRecord, LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerRecord};
 use unlade_oci::{Descriptor, Digest};
-use unlade_sys::FileLock;
 
-use crate::layers::{LayerRoot, StagedLayer};
+use crate::layers::{LayerLock, LayerRoot, StagedLayer};
 use crate::{Error, Store};
 
 /// What is to be done for a layer.
@@ -39,7 +38,7 @@ pub struct LayerWork {
     diff_id: Digest,
     /// Whether a layer directory has to be made. If not, its content is only checked.
     write: bool,
-    _lock: FileLock,
+    _lock: LayerLock,
 }
 
 /// Begins stages for one [`LayerWork`], on whatever thread.
@@ -57,7 +56,8 @@ impl Stager {
 }
 
 impl Store {
-    /// Claims a layer. With `extract` its directory is wanted, else only its blob, checked.
+    /// Claims a layer. With `extract` its directory is wanted, else only its blob, checked. A layer that has its directory
+    /// can do without its blob, once that was read and found to hold it.
     ///
     /// Takes the layer's lock, then the blob's, and waits for neither.
     ///
@@ -68,10 +68,13 @@ impl Store {
             return Ok(Claim::Busy);
         };
         let write = extract && !self.has_layer_directory(diff_id)?;
+        if extract && !write && self.is_linked(&blob.digest, diff_id)? {
+            return Ok(Claim::Present);
+        }
         let begun = self.blobs.begin(&blob.digest, blob.size)?;
         let checked = self.is_checked(&blob.digest, diff_id)?;
         let source = match begun {
-            Begin::Present if !write && checked => return Ok(Claim::Present),
+            Begin::Present if !extract && checked => return Ok(Claim::Present),
             Begin::Present => Source::Local(self.blobs.open_blob(&blob.digest)?),
             Begin::Busy => return Ok(Claim::Busy),
             Begin::Owned(ingest) => Source::Remote(ingest),

@@ -13,6 +13,12 @@ use unlade_sys::{Dir, Durability, FileLock};
 
 use crate::Error;
 
+/// The name of a tree that is being removed, in its stage.
+const RETIRED: &str = "retired";
+
+/// How the names of lock files of layers begin.
+const LOCK_PREFIX: &str = "layer-";
+
 /// A directory of layer directories, with its stages and locks.
 ///
 /// Stages must be on the filesystem that the layers are on, and the locks must be where everyone who writes there looks,
@@ -78,11 +84,11 @@ impl LayerRoot {
     }
 
     /// Locks a layer, or says that somebody else has it.
-    pub(crate) fn try_lock(&self, diff_id: &Digest) -> Result<Option<FileLock>, Error> {
+    pub(crate) fn try_lock(&self, diff_id: &Digest) -> Result<Option<LayerLock>, Error> {
         let path = self
             .locks
-            .join(format!("layer-{}-{}", diff_id.algorithm(), diff_id.hex()));
-        Ok(FileLock::try_exclusive(&path)?)
+            .join(format!("{LOCK_PREFIX}{}-{}", diff_id.algorithm(), diff_id.hex()));
+        Ok(FileLock::try_exclusive(&path)?.map(LayerLock))
     }
 
     /// Begins a stage.
@@ -124,11 +130,49 @@ impl LayerRoot {
     /// Moves `path` away into a stage of its own, so that it is gone at once and its removal can take its time.
     pub(crate) fn retire(&self, path: &Path) -> Result<Option<StagedLayer>, Error> {
         let staged = self.stage()?;
-        match fs::rename(path, staged.stage.join("retired")) {
+        match fs::rename(path, staged.retired()) {
             Ok(()) => Ok(Some(staged)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(unlade_sys::Error::new("rename", path, source).into()),
         }
+    }
+
+    /// Lists the layer directories that are here, whether they are recorded or not; what has another name is not ours.
+    pub(crate) fn directories(&self) -> Result<Vec<LayerName>, Error> {
+        let mut found = Vec::new();
+        let failed = |source| unlade_sys::Error::new("list", &self.layers, source);
+        for entry in fs::read_dir(&self.layers).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Some((stem, suffix)) = name.split_once('.') else {
+                continue;
+            };
+            if let Some((algorithm, hex)) = stem.split_once('-')
+                && suffix.ends_with("extracted")
+                && let Ok(diff_id) = format!("{algorithm}:{hex}").parse()
+            {
+                found.push(LayerName { path, diff_id });
+            }
+        }
+        found.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(found)
+    }
+
+    /// Removes lock files that nobody holds, which processes that were killed have left.
+    pub(crate) fn remove_unused_locks(&self) -> Result<(), Error> {
+        let failed = |source| unlade_sys::Error::new("list", &self.locks, source);
+        for entry in fs::read_dir(&self.locks).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().as_encoded_bytes().starts_with(LOCK_PREFIX.as_bytes()) {
+                match FileLock::try_exclusive_existing(&entry.path()) {
+                    // Dropping it removes the file.
+                    Ok(lock) => drop(lock.map(LayerLock)),
+                    Err(error) if error.is_not_found() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes the stages whose owners are gone. Costs one directory listing when there are none.
@@ -157,6 +201,27 @@ impl LayerRoot {
     }
 }
 
+/// A layer directory, as its name tells.
+#[derive(Debug)]
+pub(crate) struct LayerName {
+    pub(crate) path: PathBuf,
+    pub(crate) diff_id: Digest,
+}
+
+/// The lock of one layer. Its file goes with it: whoever has opened that meanwhile finds, after locking, that it is not at
+/// its path any more, and starts again.
+#[derive(Debug)]
+#[must_use = "the lock is released when this value is dropped"]
+pub(crate) struct LayerLock(FileLock);
+
+impl Drop for LayerLock {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(self.0.path()) {
+            tracing::debug!(%error, path = %self.0.path().display(), "a lock file stays");
+        }
+    }
+}
+
 /// A layer directory that is being made. Dropping it removes it.
 #[derive(Debug)]
 pub struct StagedLayer {
@@ -170,6 +235,11 @@ impl StagedLayer {
     /// Returns the directory to make the files in.
     pub fn directory(&self) -> &Dir {
         &self.directory
+    }
+
+    /// Returns where a tree is that was moved here to be removed.
+    pub(crate) fn retired(&self) -> PathBuf {
+        self.stage.join(RETIRED)
     }
 
     /// Returns whether nothing was made.

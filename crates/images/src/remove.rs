@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use unlade_metadata::{ImageKey, ImageName, LayerDirectoryRecord, LayerPlace, Removed};
 use unlade_oci::{Digest, Platform};
 use unlade_reference::Reference;
-use unlade_sys::FileLock;
+use unlade_sys::{DiskUsage, FileLock};
 
 use crate::image;
 use crate::layers::LayerRoot;
@@ -23,6 +23,8 @@ pub struct Removal {
     pub blobs: Vec<(Digest, u64)>,
     /// The layer directories that are gone.
     pub directories: Vec<PathBuf>,
+    /// The room that all this took, in bytes of disk.
+    pub bytes: u64,
 }
 
 impl Store {
@@ -49,6 +51,7 @@ impl Store {
         };
         // The trees are out of the way already; deleting them may take a while and holds nobody up.
         drop(retired);
+        self.sweep()?;
         Ok(removal)
     }
 
@@ -64,21 +67,26 @@ impl Store {
             artifacts: removed.artifacts.iter().filter_map(image::reference).collect(),
             ..Removal::default()
         };
+        let mut trees = DiskUsage::new();
         for record in removed.directories {
             let root = self.root_of(&record)?;
             let Some(_lock) = root.try_lock(&record.diff_id)? else {
                 continue;
             };
             if let Some(stage) = root.retire(&record.path())? {
+                trees.add(&stage.retired())?;
                 removal.directories.push(record.path());
                 retired.push(stage);
             }
         }
         for digest in removed.blobs {
+            let bytes = DiskUsage::new().add(&self.blobs.path(&digest))?;
             if let Some(size) = self.blobs.remove(&digest)? {
+                removal.bytes += bytes;
                 removal.blobs.push((digest, size));
             }
         }
+        removal.bytes += trees.bytes();
         Ok(removal)
     }
 

@@ -59,6 +59,8 @@ pub struct LayerState {
     pub blob: bool,
     /// Whether its directory is there, and no power loss can have changed it.
     pub directory: bool,
+    /// Whether the blob was read once and found to hold this layer, be it there or not.
+    pub known: bool,
     /// How many bytes of the blob are there from an earlier download that did not finish.
     pub partial: u64,
 }
@@ -165,6 +167,7 @@ impl Store {
         Ok(LayerState {
             blob: self.blobs.contains(blob)? && self.is_checked(blob, diff_id)?,
             directory: self.has_layer_directory(diff_id)?,
+            known: self.is_linked(blob, diff_id)?,
             partial: self.blobs.ingest(blob)?.map_or(0, |ingest| ingest.bytes),
         })
     }
@@ -190,12 +193,14 @@ impl Store {
     /// Returns whether the blob was once read to its end and found to hold this layer, and no power loss can have changed
     /// it since.
     pub(crate) fn is_checked(&self, blob: &Digest, diff_id: &Digest) -> Result<bool, Error> {
-        let layers = self.database.layers_of_blob(blob)?;
-        if !layers.iter().any(|layer| layer.diff_id == *diff_id) {
-            return Ok(false);
-        }
         let file = self.database.blob(blob)?;
-        Ok(file.is_some_and(|file| self.trusts(&file.durability)))
+        Ok(self.is_linked(blob, diff_id)? && file.is_some_and(|file| self.trusts(&file.durability)))
+    }
+
+    /// Returns whether the blob was once read to its end and found to hold this layer, be it there or not.
+    pub(crate) fn is_linked(&self, blob: &Digest, diff_id: &Digest) -> Result<bool, Error> {
+        let layers = self.database.layers_of_blob(blob)?;
+        Ok(layers.iter().any(|layer| layer.diff_id == *diff_id))
     }
 
     /// Returns whether a power loss cannot have changed what was written like this.

@@ -25,6 +25,8 @@ pub enum Collect {
 pub struct Collection {
     /// Images to remove: each one's row and when it was last used. One that was used since stays.
     pub images: Vec<(i64, SystemTime)>,
+    /// Whether artifacts are removed as well, all of them.
+    pub artifacts: bool,
     /// Layers that can do without their blobs, except in a stack that they were extracted against.
     pub without_blobs: BTreeSet<Digest>,
 }
@@ -71,6 +73,9 @@ fn collected(
     leases::end_dead(transaction)?;
     let mut collected = Collected::default();
     remove_names(transaction, &collection.images, &mut collected.removed)?;
+    if collection.artifacts {
+        remove_artifacts(transaction, &mut collected.removed)?;
+    }
     remove_documents(transaction)?;
     remove_layers(database, transaction, &mut collected.removed)?;
     collected.blobs = needed_blobs(transaction, &collection.without_blobs)?;
@@ -102,6 +107,15 @@ fn remove_names(
                 .names
                 .push((image_name(row)?, columns::platform(row, "platform")?));
         }
+    }
+    Ok(())
+}
+
+fn remove_artifacts(transaction: &Transaction<'_>, removed: &mut Removed) -> Result<(), Failure> {
+    let mut statement = transaction.prepare_cached("DELETE FROM artifacts RETURNING *")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        removed.artifacts.push(image_name(row)?);
     }
     Ok(())
 }

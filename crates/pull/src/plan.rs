@@ -44,7 +44,13 @@ pub(crate) fn plan(store: &Store, resolutions: &[Resolution], extract: bool) -> 
                 continue;
             }
             let state = store.layer_state(&blob.digest, diff_id).map_err(Error::store)?;
-            if state.blob && (state.directory || !extract) {
+            // A layer that has its directory can do without its blob.
+            let is_there = if extract {
+                state.directory && state.known
+            } else {
+                state.blob
+            };
+            if is_there {
                 continue;
             }
             if !state.blob {

@@ -11,6 +11,7 @@
 //! | `confine` | [`confine_thread`]: a second wall round a thread that works for strangers |
 //! | `lock` | [`FileLock`]: advisory locks that die with their holder |
 //! | `remove` | [`remove_tree`]: deletes a tree, however deep and whatever its modes |
+//! | `usage` | [`DiskUsage`]: the room that files take |
 //! | `sync` | [`sync_filesystem`], [`sync_directory`], [`boot_id`]: what has reached the disk, and since when |
 //! | `host` | [`free_space`], [`is_root`], [`create_private_dir`] |
 //!
@@ -32,6 +33,7 @@ mod host;
 mod lock;
 mod remove;
 mod sync;
+mod usage;
 mod xattr;
 
 pub use atomic::{
@@ -44,4 +46,5 @@ pub use host::{FreeSpace, create_dir, create_private_dir, free_space, is_network
 pub use lock::{FileLock, lock_holder};
 pub use remove::{remove_tree, remove_tree_at};
 pub use sync::{boot_id, sync_directory, sync_file, sync_filesystem};
+pub use usage::DiskUsage;
 pub use xattr::*;

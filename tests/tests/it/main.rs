@@ -12,6 +12,7 @@ mod interruptions;
 mod ordinary_user;
 mod processes;
 mod proxies;
+mod prune;
 mod pulls;
 mod real_images;
 mod support;

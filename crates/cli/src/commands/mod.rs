@@ -3,10 +3,12 @@
 mod artifact;
 pub(crate) mod auth;
 pub(crate) mod completions;
+pub(crate) mod df;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod referrers;
 pub(crate) mod resolve;

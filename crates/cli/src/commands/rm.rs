@@ -49,6 +49,7 @@ fn objects<S: Serializer>(removals: &[Removal], serializer: S) -> Result<S::Ok, 
             "artifacts": removal.artifacts.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "blobs": removal.blobs.iter().map(|(digest, _)| digest).collect::<Vec<_>>(),
             "blob_bytes": blob_bytes(removal),
+            "bytes": removal.bytes,
             "directories": removal.directories.iter().map(|path| json_path(path)).collect::<Vec<_>>(),
         })
     }))
@@ -70,8 +71,8 @@ impl Report for Removed {
         }
         writeln!(
             out,
-            "freed {} in {} blobs, and {} layer directories",
-            bytes(self.0.iter().map(blob_bytes).sum()),
+            "freed {}: {} blobs, {} layer directories",
+            bytes(self.0.iter().map(|removal| removal.bytes).sum()),
             self.0.iter().map(|removal| removal.blobs.len()).sum::<usize>(),
             self.0.iter().map(|removal| removal.directories.len()).sum::<usize>()
         )

@@ -12,6 +12,8 @@ fn help_of_every_command() {
         "images",
         "inspect",
         "rm",
+        "prune",
+        "df",
         "verify",
         "resolve",
         "tags",

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod power;
+mod prune;
 mod support;
 mod verify;

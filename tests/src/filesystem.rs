@@ -1,0 +1,128 @@
+//! Filesystems of their own, made and mounted by a test. They take root.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::real;
+
+/// What a [`Filesystem`] is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// ext4 in a file, over a loop device.
+    Ext4,
+    /// xfs in a file, over a loop device.
+    Xfs,
+    /// Memory.
+    Tmpfs,
+}
+
+/// A filesystem that is mounted; it is unmounted when dropped.
+#[derive(Debug)]
+pub struct Filesystem {
+    kind: Kind,
+    directory: TempDir,
+    mounted: bool,
+}
+
+impl Filesystem {
+    /// Makes a filesystem of `bytes` and mounts it.
+    pub fn new(kind: Kind, bytes: u64) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the filesystem");
+        fs::create_dir(directory.path().join("mount")).expect("a place to mount at");
+        let mut filesystem = Self {
+            kind,
+            directory,
+            mounted: false,
+        };
+        let image = filesystem.image();
+        match kind {
+            Kind::Tmpfs => {}
+            Kind::Ext4 => {
+                File::create(&image)
+                    .and_then(|file| file.set_len(bytes))
+                    .expect("a file for the filesystem");
+                real::run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
+            }
+            Kind::Xfs => {
+                File::create(&image)
+                    .and_then(|file| file.set_len(bytes))
+                    .expect("a file for the filesystem");
+                real::run(Command::new("mkfs.xfs").arg("-q").arg(&image));
+            }
+        }
+        filesystem.mount_sized(bytes);
+        filesystem
+    }
+
+    /// Returns where it is mounted.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("mount")
+    }
+
+    /// Returns how many bytes are free, after all is written out. xfs frees what was removed a moment later, so this waits
+    /// until the number stays.
+    pub fn free(&self) -> u64 {
+        let root = File::open(self.path()).expect("a mounted filesystem");
+        let free = || {
+            rustix::fs::syncfs(&root).expect("a filesystem that can be flushed");
+            let stat = rustix::fs::fstatvfs(&root).expect("a mounted filesystem");
+            stat.f_bfree * stat.f_frsize
+        };
+        let mut last = free();
+        let mut same = 0;
+        while same < 5 {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = free();
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+        }
+        last
+    }
+
+    /// Mounts it again, after it was unmounted.
+    pub fn mount(&mut self) {
+        self.mount_sized(0);
+    }
+
+    fn mount_sized(&mut self, bytes: u64) {
+        let mut mount = Command::new("mount");
+        match self.kind {
+            Kind::Tmpfs => mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]),
+            Kind::Ext4 | Kind::Xfs => mount.args(["-o", "loop"]).arg(self.image()),
+        };
+        real::run(mount.arg(self.path()));
+        self.mounted = true;
+    }
+
+    /// Unmounts it.
+    pub fn unmount(&mut self) {
+        real::run(Command::new("umount").arg(self.path()));
+        self.mounted = false;
+    }
+
+    /// Stops it as a power loss does: what is not on the disk is lost, and nothing is written any more. Then it is mounted
+    /// anew, which replays its journal.
+    pub fn lose_power(&mut self) {
+        // `-f` without flushing the log: FSOP_GOING_FLAGS_NOLOGFLUSH, which ext4 understands as well.
+        real::run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.path()));
+        self.unmount();
+        self.mount();
+    }
+
+    fn image(&self) -> PathBuf {
+        self.directory.path().join("image")
+    }
+}
+
+impl Drop for Filesystem {
+    fn drop(&mut self) {
+        if self.mounted {
+            // Lazily: a process of a test that has failed may still be in it.
+            drop(Command::new("umount").arg("-l").arg(self.path()).status());
+        }
+    }
+}

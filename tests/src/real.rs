@@ -96,6 +96,40 @@ pub fn unpack(layout: &Path, tag: &str, work: &Path) -> TreeSnapshot {
     TreeSnapshot::of(tree)
 }
 
+/// Logs in with skopeo, which writes `file` below the home.
+pub fn skopeo_login(home: &Home, file: &str, host: &str, user: &str, password: &str) {
+    let mut login = skopeo(&home.path(""));
+    login.args([
+        "login",
+        "--tls-verify=false",
+        "--username",
+        user,
+        "--password",
+        password,
+    ]);
+    run(login.arg("--authfile").arg(home.path(file)).arg(host));
+}
+
+/// Returns whether skopeo may read an image with the logins of `file`.
+pub fn skopeo_may_read(home: &Home, file: &Path, reference: &str) -> bool {
+    let mut inspect = skopeo(&home.path(""));
+    inspect.args(["inspect", "--tls-verify=false", "--authfile"]).arg(file);
+    inspect.arg(format!("docker://{reference}")).stdin(Stdio::null());
+    let output = inspect.output().unwrap_or_else(|error| cannot_run("skopeo", &error));
+    output.status.success()
+}
+
+/// Returns whom skopeo finds in `file` for a registry. Asks nobody.
+pub fn skopeo_logged_in(file: &Path, host: &str) -> Option<String> {
+    let work = tempfile::tempdir().expect("a directory for skopeo");
+    let mut login = skopeo(work.path());
+    login.args(["login", "--get-login", "--authfile"]).arg(file).arg(host);
+    let output = login.stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| cannot_run("skopeo", &error));
+    let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (output.status.success() && !name.is_empty()).then_some(name)
+}
+
 /// Returns the names that umoci finds in the store, in place.
 pub fn umoci_names(home: &Home) -> Vec<String> {
     let mut umoci = Command::new("umoci");

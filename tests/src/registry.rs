@@ -8,10 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use unlade_test_support::Artifact;
+use unlade_test_support::{Artifact, TokenSigner};
 
 use crate::{network, real};
 
+/// The name `alice` with the password `hunter2`, as htpasswd writes it (bcrypt).
+const HTPASSWD: &str = "alice:$2y$05$MdIqXgcuNb2BYlpZzobg7.PIEwhyv67W4Kl51Nti/EksMAGJNEDZS\n";
 /// How long the registry may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -30,7 +32,7 @@ impl RealRegistry {
         let directory = tempfile::tempdir().expect("a directory for the registry");
         // Nobody else is in there who could have the port.
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
-        let mut command = command(directory.path(), address);
+        let mut command = command(directory.path(), address, "");
         command = network::inside(namespace, &command);
         let server = run(command, directory.path());
         network::wait_for_listener(namespace, address.port(), PATIENCE);
@@ -44,11 +46,39 @@ impl RealRegistry {
 
     /// Starts an empty registry and waits until it answers.
     pub fn start() -> Self {
+        Self::start_with(|_| String::new())
+    }
+
+    /// Starts an empty registry that wants this name and password, which are fixed.
+    pub fn start_with_password() -> Self {
+        Self::start_with(|directory| {
+            let file = directory.join("htpasswd");
+            fs::write(&file, HTPASSWD).expect("a file of passwords for the registry");
+            format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display())
+        })
+    }
+
+    /// Starts an empty registry that wants the tokens of a token server.
+    pub fn start_with_tokens(realm: &str, service: &str, signer: &TokenSigner) -> Self {
+        Self::start_with(|directory| {
+            let bundle = directory.join("tokens.pem");
+            fs::write(&bundle, signer.certificate()).expect("a certificate for the registry");
+            format!(
+                "auth:\n  token:\n    realm: {realm}\n    service: {service}\n    issuer: {}\n    rootcertbundle: {}\n",
+                signer.issuer(),
+                bundle.display()
+            )
+        })
+    }
+
+    /// Starts a registry with more in its configuration file, which may need files in its directory.
+    fn start_with(configure: impl Fn(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the registry");
         // Between finding a free port and the server's taking it somebody else may take it; then there is another.
         for _ in 0..5 {
             let address = free_address();
-            let mut server = run(command(directory.path(), address), directory.path());
+            let more = configure(directory.path());
+            let mut server = run(command(directory.path(), address, &more), directory.path());
             if wait_until_it_answers(&mut server, address) {
                 return Self {
                     server,
@@ -62,6 +92,11 @@ impl RealRegistry {
         }
         let log = fs::read_to_string(directory.path().join("log")).unwrap_or_default();
         panic!("docker-registry does not start:\n{log}");
+    }
+
+    /// Returns `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        self.address.to_string()
     }
 
     /// Returns the reference `127.0.0.1:PORT/repository:tag`.
@@ -84,7 +119,9 @@ impl RealRegistry {
     fn push_from(&self, source: &str, repository: &str, tag: &str) -> String {
         let reference = self.reference(repository, tag);
         let mut skopeo = real::skopeo(self.directory.path());
-        skopeo.args(["copy", "--all", "--preserve-digests", "--dest-tls-verify=false", source]);
+        // A registry that asks for no login never sees this one.
+        skopeo.args(["copy", "--dest-creds", "alice:hunter2"]);
+        skopeo.args(["--all", "--preserve-digests", "--dest-tls-verify=false", source]);
         skopeo.arg(format!("docker://{reference}"));
         match &self.namespace {
             Some(namespace) => real::run(&mut network::inside(namespace, &skopeo)),
@@ -110,10 +147,10 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("an address")
 }
 
-fn command(directory: &Path, address: SocketAddr) -> Command {
+fn command(directory: &Path, address: SocketAddr, more: &str) -> Command {
     let config = directory.join("config.yml");
     let text = format!(
-        "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
+        "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{more}",
         directory.join("data").display()
     );
     fs::write(&config, text).expect("a configuration for the registry");
@@ -153,5 +190,6 @@ fn answers(address: SocketAddr) -> std::io::Result<bool> {
     stream.write_all(format!("GET /v2/ HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer)?;
-    Ok(answer.ends_with(b" 200"))
+    // One that wants a login says so.
+    Ok(answer.ends_with(b" 200") || answer.ends_with(b" 401"))
 }

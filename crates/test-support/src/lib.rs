@@ -32,7 +32,7 @@ pub use index::{Index, IndexBuilder};
 pub use layer::{Entry, Layer, LayerBuilder};
 pub use layout::write_layout;
 pub use proxy::FakeProxy;
-pub use registry::{FakeRegistry, Fault, Gate, Recorded, ReferrersApi, TokenAuth, TokenFields};
+pub use registry::{FakeRegistry, Fault, Gate, Recorded, ReferrersApi, TokenAuth, TokenFields, TokenSigner};
 pub use snapshot::{Node, NodeKind, TreeSnapshot};
 pub use tls::{Authority, Identity, TlsFront};
 pub use unlade_oci::Compression;

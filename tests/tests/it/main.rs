@@ -15,5 +15,6 @@ mod proxies;
 mod prune;
 mod pulls;
 mod real_images;
+mod real_logins;
 mod support;
 mod verify;

@@ -10,6 +10,8 @@ use http::{HeaderMap, Method, header};
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
+use super::signer::TokenSigner;
+
 /// What a registry asks of its clients.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Access {
@@ -47,6 +49,7 @@ pub struct TokenAuth {
     extra_challenges: Vec<String>,
     one_header: bool,
     denied: Vec<String>,
+    signer: Option<Arc<TokenSigner>>,
     issued: Arc<Mutex<Issued>>,
 }
 
@@ -98,6 +101,7 @@ impl TokenAuth {
             extra_challenges: Vec::new(),
             one_header: false,
             denied: Vec::new(),
+            signer: None,
             issued: Arc::default(),
         }
     }
@@ -186,6 +190,12 @@ impl TokenAuth {
         self
     }
 
+    /// Issues tokens that are signed, for a real registry to check.
+    pub fn signed_by(mut self, signer: Arc<TokenSigner>) -> Self {
+        self.signer = Some(signer);
+        self
+    }
+
     /// Returns how many tokens were issued.
     pub fn tokens_issued(&self) -> u64 {
         self.issued().count
@@ -231,7 +241,8 @@ impl TokenAuth {
             .filter(|(name, _)| name == "scope")
             .flat_map(|(_, value)| value.split(' '));
         let scopes = scopes.filter(|scope| !self.denies(scope)).map(str::to_owned).collect();
-        (200, self.issue(scopes))
+        let account = basic(headers).map(|(user, _)| user).unwrap_or_default();
+        (200, self.issue(&account, scopes))
     }
 
     fn allows_basic(&self, headers: &HeaderMap) -> bool {
@@ -266,10 +277,13 @@ impl TokenAuth {
             .any(|repository| scope.starts_with(&format!("repository:{repository}:")))
     }
 
-    fn issue(&self, scopes: Vec<String>) -> Value {
+    fn issue(&self, account: &str, scopes: Vec<String>) -> Value {
         let mut issued = self.issued();
         issued.count += 1;
-        let token = format!("fake-token-{}", issued.count);
+        let token = match &self.signer {
+            Some(signer) => signer.sign(account, &self.service, &scopes, issued.count),
+            None => format!("fake-token-{}", issued.count),
+        };
         let until = self.valid_for.map(|time| Instant::now() + time);
         issued.tokens.insert(
             token.clone(),

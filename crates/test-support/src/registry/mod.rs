@@ -8,6 +8,7 @@ mod record;
 mod referrers;
 mod respond;
 mod server;
+mod signer;
 mod state;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ pub use fault::{Fault, Gate};
 pub use record::Recorded;
 pub use referrers::ReferrersApi;
 use server::Server;
+pub use signer::TokenSigner;
 use state::Shared;
 
 /// A registry on a loopback port of its own, with its own threads; it ends when dropped.

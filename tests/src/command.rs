@@ -193,6 +193,12 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// Tells whether the command succeeded.
+    #[must_use = "a failure is seen only by looking"]
+    pub fn succeeded(&self) -> bool {
+        self.status.success()
+    }
+
     /// Fails the test unless the command succeeded.
     #[expect(
         clippy::return_self_not_must_use,

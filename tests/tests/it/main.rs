@@ -16,5 +16,6 @@ mod prune;
 mod pulls;
 mod real_images;
 mod real_logins;
+mod secrets;
 mod support;
 mod verify;

@@ -158,29 +158,62 @@ async fn judge_bad_request(
     reply: Reply,
     proof: Option<Proof>,
 ) -> Result<Reply, Failure> {
-    let exchange = reply.exchange();
-    let (parts, incoming) = reply.response.into_parts();
-    let body = Body::new(incoming, shared.transport.timeouts())
-        .read_start(MAX_ERROR_BYTES)
-        .await;
-    let response = Box::new(ErrorResponse::new(parts.status, &parts.headers, &body));
-    let says_expired = !reply.strayed && response.to_string().to_ascii_lowercase().contains("expired");
-    if says_expired
+    let refusal = BadRequest::read(shared, reply).await;
+    if refusal.says_expired
         && let Some(refused) = &proof
         && let Some(renewed) = session.renew(shared, repository, refused).await?
     {
         let reply = send(shared, call, session, Some(&renewed)).await?;
-        return judge(shared, call, reply, Some(&renewed)).await;
+        if reply.response.status() != StatusCode::BAD_REQUEST {
+            return judge(shared, call, reply, Some(&renewed)).await;
+        }
+        // A new token is no better: there is not another.
+        let refusal = BadRequest::read(shared, reply).await;
+        return Err(refusal.into_failure(shared, call, Some(&renewed)).await);
     }
-    if says_expired {
-        let credentials = Box::new(note(shared, call, proof.as_ref()).await);
-        return Err(Failure::last(Error::Denied {
+    Err(refusal.into_failure(shared, call, proof.as_ref()).await)
+}
+
+/// An answer of 400.
+struct BadRequest {
+    exchange: Box<Exchange>,
+    response: Box<ErrorResponse>,
+    /// Whether the registry itself says that the token has expired.
+    says_expired: bool,
+}
+
+impl BadRequest {
+    async fn read(shared: &Shared, reply: Reply) -> Self {
+        let exchange = reply.exchange();
+        let (parts, incoming) = reply.response.into_parts();
+        let body = Body::new(incoming, shared.transport.timeouts())
+            .read_start(MAX_ERROR_BYTES)
+            .await;
+        let response = Box::new(ErrorResponse::new(parts.status, &parts.headers, &body));
+        Self {
+            says_expired: !reply.strayed && response.to_string().to_ascii_lowercase().contains("expired"),
             exchange,
             response,
-            credentials,
-        }));
+        }
     }
-    Err(Failure::last(Error::Status { exchange, response }))
+
+    async fn into_failure(self, shared: &Shared, call: &Call<'_>, proof: Option<&Proof>) -> Failure {
+        let Self {
+            exchange,
+            response,
+            says_expired,
+        } = self;
+        Failure::last(if says_expired {
+            let credentials = Box::new(note(shared, call, proof).await);
+            Error::Denied {
+                exchange,
+                response,
+                credentials,
+            }
+        } else {
+            Error::Status { exchange, response }
+        })
+    }
 }
 
 /// Sends a request and follows redirects.

@@ -4,6 +4,7 @@
 
 mod example;
 mod failure;
+mod faults;
 mod mirrors;
 mod power;
 mod processes;

@@ -30,7 +30,11 @@ impl Home {
     }
 
     pub(crate) fn puller(&self) -> Puller {
-        Puller::new(self.store.clone(), client()).with_observer(self.recorder.clone())
+        self.puller_with(client())
+    }
+
+    pub(crate) fn puller_with(&self, client: Client) -> Puller {
+        Puller::new(self.store.clone(), client).with_observer(self.recorder.clone())
     }
 
     pub(crate) async fn pull(&self, reference: &str) -> Result<Pulled, Error> {

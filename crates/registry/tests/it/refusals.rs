@@ -47,6 +47,24 @@ async fn a_400_for_an_expired_token_refreshes_it() {
 }
 
 #[tokio::test]
+async fn a_400_for_an_expired_token_that_is_new_is_an_authentication_error() {
+    let fixture = Fixture::start();
+    fixture.registry.require_token(TokenAuth::new());
+    let client = fixture.client();
+    pull(&fixture, &client).await.unwrap();
+    fixture.registry.fault(
+        Fault::on_manifests()
+            .status(400)
+            .body(r#"{"errors":[{"code":"DENIED","message":"Your authorization token has expired."}]}"#),
+    );
+    let before = fixture.count("GET token 200");
+    let error = pull(&fixture, &client).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Auth);
+    assert!(text(&error).contains("has expired"), "{}", text(&error));
+    assert_eq!(fixture.count("GET token 200"), before + 1, "one new token, not more");
+}
+
+#[tokio::test]
 async fn a_failed_token_request_tells_what_the_server_said() {
     let fixture = Fixture::start();
     fixture

@@ -92,6 +92,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Ask the registry what a name stands for
     Resolve(Resolve),
+    /// Show what a pull would do: servers, logins, platform, and what would be fetched
+    Explain(Explain),
     /// List the tags of a repository
     Tags(Tags),
     /// List what refers to an image: signatures, attestations, bills of materials
@@ -187,6 +189,16 @@ pub(crate) enum Policy {
     Always,
     /// Never; fail if the store does not have the whole image
     Never,
+}
+
+impl From<Policy> for unlade_pull::Policy {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Missing => Self::Missing,
+            Policy::Always => Self::Always,
+            Policy::Never => Self::Never,
+        }
+    }
 }
 
 /// How removals are kept.
@@ -315,6 +327,10 @@ pub(crate) struct Verify {
     pub(crate) repair: bool,
     #[command(flatten)]
     pub(crate) login: Login,
+    #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
+    #[command(flatten)]
+    pub(crate) network: Network,
 }
 
 /// `resolve`
@@ -326,6 +342,29 @@ pub(crate) struct Resolve {
     /// The platform wanted, instead of this machine's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) login: Login,
+    #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// An image reference
+    #[arg(value_name = "REF")]
+    pub(crate) name: OsString,
+    /// The platform wanted, instead of this machine's
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+    /// When the pull would ask the registry
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub(crate) policy: Policy,
+    /// A pull that keeps the blobs and does not extract them
+    #[arg(long)]
+    pub(crate) no_extract: bool,
     #[command(flatten)]
     pub(crate) login: Login,
     #[command(flatten)]
@@ -362,6 +401,10 @@ pub(crate) struct Referrers {
     pub(crate) platform: Option<Platform>,
     #[command(flatten)]
     pub(crate) login: Login,
+    #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
+    #[command(flatten)]
+    pub(crate) network: Network,
 }
 
 /// `login`

@@ -79,6 +79,7 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         Command::Df => commands::df::run(&session),
         Command::Verify(arguments) => commands::verify::run(&session, arguments),
         Command::Resolve(arguments) => commands::resolve::run(&session, arguments),
+        Command::Explain(arguments) => commands::explain::run(&session, arguments),
         Command::Tags(arguments) => commands::tags::run(&session, arguments),
         Command::Referrers(arguments) => commands::referrers::run(&session, arguments),
         Command::Login(arguments) => commands::login::run(&session, arguments),

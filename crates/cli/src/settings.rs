@@ -185,10 +185,21 @@ impl<'a> Flags<'a> {
             },
             Command::Verify(verify) => Self {
                 login: verify.login.clone(),
+                registries: Some(&verify.registries),
+                network: Some(&verify.network),
                 ..Self::default()
             },
             Command::Referrers(referrers) => Self {
                 login: referrers.login.clone(),
+                registries: Some(&referrers.registries),
+                network: Some(&referrers.network),
+                ..Self::default()
+            },
+            Command::Explain(explain) => Self {
+                platform: explain.platform.as_ref(),
+                login: explain.login.clone(),
+                registries: Some(&explain.registries),
+                network: Some(&explain.network),
                 ..Self::default()
             },
             Command::Tags(tags) => Self {

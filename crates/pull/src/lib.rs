@@ -23,6 +23,7 @@
 mod artifact;
 mod budget;
 mod error;
+mod explain;
 mod fetch;
 mod layer;
 mod observer;
@@ -37,6 +38,7 @@ mod warning;
 pub use artifact::PulledArtifact;
 pub use budget::{Budget, Limits};
 pub use error::{Cause, Error, Stage};
+pub use explain::{Choice, DocumentState, Explanation, ImageExplanation, LayerExplanation, Recorded};
 pub use observer::{Activity, Event, Observer, Outcome, Planned, Silent, Task};
 pub use puller::{Options, Policy, Pulled, Puller, find_local};
 pub use resolve::Resolution;

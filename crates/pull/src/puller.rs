@@ -12,6 +12,7 @@ use unlade_registry::Client;
 use crate::Warning;
 use crate::budget::Budget;
 use crate::error::Error;
+use crate::explain::{self, Explanation};
 use crate::layer::Context;
 use crate::observer::{Observer, Silent, Watch};
 use crate::plan::plan;
@@ -195,6 +196,33 @@ impl Puller {
             self.watch.warn(&warning);
         }
         Ok(pulled)
+    }
+
+    /// Tells what a pull of `reference` would do, without pulling: who would be asked and how, what the name stands for, what of
+    /// it the store has, and what would be fetched.
+    ///
+    /// Documents that the store lacks are fetched for this, under the policy of `options`, and not kept. That they cannot be
+    /// had is part of the answer.
+    ///
+    /// # Errors
+    /// The configuration of the registry cannot be used, or the store cannot be read.
+    pub async fn explain(&self, reference: &Reference, options: &Options) -> Result<Explanation, Error> {
+        let threads = Threads::new();
+        let spawner = threads.spawner();
+        let described = self.client.describe(reference.repository()).await;
+        let endpoints = described.map_err(|source| Error::Resolve {
+            reference: Box::new(reference.clone()),
+            source: Box::new(source),
+        })?;
+        let (store, wanted, how) = (self.store.clone(), reference.clone(), options.clone());
+        let lookup = spawner.run(move || look_up(&store, &wanted, &how)).await?;
+        let documents = Documents {
+            store: Some(&self.store),
+            client: (options.policy != Policy::Never).then_some(&self.client),
+            watch: &self.watch,
+            spawner: &spawner,
+        };
+        explain::explain(&documents, &self.store, reference, options, lookup, endpoints).await
     }
 
     /// Finds out what `reference` stands for, for `platform` or this machine, without pulling. Documents that the store has

@@ -13,6 +13,7 @@ use unlade_reference::{Registry, Repository, Tag};
 
 use crate::blob::{self, BlobStream};
 use crate::credentials::{Credentials, WarningHook};
+use crate::describe::{self, EndpointDescription};
 use crate::distrust::Ledger;
 use crate::endpoint::Endpoint;
 use crate::login;
@@ -158,6 +159,15 @@ impl Client {
 }
 
 impl Client {
+    /// Tells which servers would be asked for a repository, in order, and how. Nobody is asked, except for the sources of
+    /// credentials.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub async fn describe(&self, repository: &Repository) -> Result<Vec<EndpointDescription>, Error> {
+        describe::endpoints(&self.shared, repository).await
+    }
+
     /// Says that a blob which came through this client does not have its digest.
     ///
     /// The servers that gave bytes of it are not asked for it again, except the last one of the repository's. Returns whether

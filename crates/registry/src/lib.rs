@@ -13,6 +13,7 @@
 //! - `redirect`: follows redirects on top of it, since what may be sent along is ours to decide.
 //! - `session`, `challenge`, `scope`, `token`, `credentials`: what authorises a request, and who shares it.
 //! - `attempt`: one try of one request with all of the above; `retry`: whether and when there is another.
+//! - `describe`: what would be asked, told without asking.
 //! - `manifest`, `blob`, `range`, `tags`, `referrers`, `ping`, `login`: the requests themselves.
 //! - `error`, `exchange`, `response`, `safe_url`: how failures are told.
 //!
@@ -32,6 +33,7 @@ mod challenge;
 mod client;
 mod config;
 mod credentials;
+mod describe;
 mod distrust;
 mod endpoint;
 mod error;
@@ -63,6 +65,7 @@ pub use config::{
     Capabilities, CertsDirs, ClientCertificate, ConfigError, EndpointFiles, EndpointSettings, EndpointSource, FirstOf,
     Hosts, Origin, Overrides, RegistriesConf, Role, TlsSettings,
 };
+pub use describe::EndpointDescription;
 pub use error::{EndpointError, Error};
 pub use exchange::{CredentialsNote, Exchange};
 pub use manifest::{ManifestHead, RawManifest, Selector};

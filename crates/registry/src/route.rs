@@ -55,6 +55,13 @@ impl Target {
         }
     }
 
+    /// What the URLs of the repository begin with, with a slash at its end.
+    pub(crate) fn base(&self) -> Url {
+        let mut url = self.session.endpoint().base().clone();
+        url.set_path(&format!("{}{}/", url.path(), self.path));
+        url
+    }
+
     /// The URL of a manifest by tag or digest.
     pub(crate) fn manifest(&self, reference: &str) -> Url {
         self.url(&format!("manifests/{reference}"))
@@ -82,9 +89,8 @@ impl Target {
     }
 
     fn url(&self, end: &str) -> Url {
-        let base = self.session.endpoint().base();
-        let mut url = base.clone();
-        url.set_path(&format!("{}{}/{end}", base.path(), self.path));
+        let mut url = self.base();
+        url.set_path(&format!("{}{end}", url.path()));
         if let Some(namespace) = &self.namespace {
             url.query_pairs_mut().append_pair("ns", namespace);
         }

@@ -4,6 +4,7 @@ mod artifact;
 pub(crate) mod auth;
 pub(crate) mod completions;
 pub(crate) mod df;
+pub(crate) mod explain;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use unlade_extract::RawPath;
 use unlade_images::{Image, Layer, Store};
 use unlade_oci::{Digest, MediaType};
-use unlade_pull::{Budget, Options, Policy, Pulled, Puller, find_local};
+use unlade_pull::{Budget, Options, Pulled, Puller, find_local};
 use unlade_reference::Reference;
 
 use super::artifact::PulledArtifacts;
@@ -31,11 +31,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
             .platform
             .as_ref()
             .map(|platform| platform.value.clone()),
-        policy: match arguments.policy {
-            arguments::Policy::Missing => Policy::Missing,
-            arguments::Policy::Always => Policy::Always,
-            arguments::Policy::Never => Policy::Never,
-        },
+        policy: arguments.policy.into(),
         extract: !arguments.no_extract,
         limits: session.settings.limits.clone(),
     };

@@ -15,6 +15,7 @@ fn help_of_every_command() {
         "prune",
         "df",
         "verify",
+        "explain",
         "resolve",
         "tags",
         "login",

@@ -5,6 +5,7 @@
 mod artifacts;
 mod commands;
 mod errors;
+mod explain;
 mod help;
 mod interrupt;
 mod login;

@@ -26,6 +26,16 @@ pub(crate) fn skopeo(work: &Path) -> Command {
     command
 }
 
+/// Begins a command line of `skopeo` that sees none of the user's logins and policies, and stages in `work`.
+pub fn skopeo_command(work: &Path) -> Command {
+    skopeo(work)
+}
+
+/// Runs a program to its end and returns what it printed; that it fails, or is not there, fails the test.
+pub fn output_of(command: &mut Command) -> String {
+    run(command)
+}
+
 /// Runs a program to its end and returns what it printed; that it fails, or is not there, fails the test.
 pub(crate) fn run(command: &mut Command) -> String {
     let name = command.get_program().to_string_lossy().into_owned();

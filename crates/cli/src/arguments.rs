@@ -38,7 +38,7 @@ const STYLES: Styles = Styles::styled()
 pub(crate) struct Global {
     /// The form of results, and of errors
     #[arg(long, global = true, value_name = "FORM", default_value = "text")]
-    pub(crate) format: Format,
+    pub(crate) format: FormatWord,
     /// The store: where images, blobs and layers are kept
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
@@ -62,14 +62,53 @@ pub(crate) struct Network {
     pub(crate) no_proxy: bool,
 }
 
-/// The form of what is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+/// What `--format` can be. With `export` it also is the form of what is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatWord {
     /// For people
-    #[default]
     Text,
     /// For programs: one JSON document; an error is one JSON object on stderr
     Json,
+    /// An OCI image layout
+    #[value(hide = true)]
+    OciLayout,
+    /// An OCI image layout in a tar archive
+    #[value(hide = true)]
+    OciArchive,
+    /// What `docker save` writes
+    #[value(hide = true)]
+    DockerArchive,
+}
+
+/// The form of what is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The form of what is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExportForm {
+    OciLayout,
+    OciArchive,
+    DockerArchive,
+}
+
+impl FormatWord {
+    /// Returns the form of what is printed, and of what is exported, if that is named.
+    pub(crate) const fn split(self) -> (Format, Option<ExportForm>) {
+        match self {
+            Self::Text => (Format::Text, None),
+            Self::Json => (Format::Json, None),
+            Self::OciLayout => (Format::Text, Some(ExportForm::OciLayout)),
+            Self::OciArchive => (Format::Text, Some(ExportForm::OciArchive)),
+            Self::DockerArchive => (Format::Text, Some(ExportForm::DockerArchive)),
+        }
+    }
 }
 
 /// What is to be done.
@@ -84,6 +123,9 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Remove images, and what no other image needs
     Rm(Remove),
+    /// Write an image to files that other tools read
+    #[command(after_help = EXPORT_FORMS)]
+    Export(Export),
     /// Remove what no image needs, and images by age or size
     Prune(Prune),
     /// Show how much room the store takes, and each image of it
@@ -161,6 +203,9 @@ pub(crate) struct Pull {
     /// Each REF is an artifact (a chart, a model, a signature …): keep its blobs as they are
     #[arg(long, conflicts_with_all = ["image", "image_group", "layer_path", "no_extract", "whiteouts"])]
     pub(crate) artifact: bool,
+    /// Keep the layer directories, throw the blobs of layers away
+    #[arg(long, conflicts_with = "no_extract")]
+    pub(crate) discard_blobs: bool,
     /// How a layer's removals are kept in its directory, overlay by default
     #[arg(long, value_name = "FORM")]
     pub(crate) whiteouts: Option<Whiteouts>,
@@ -292,6 +337,25 @@ pub(crate) struct Remove {
     #[arg(required = true, value_name = "REF")]
     pub(crate) names: Vec<OsString>,
     /// The image for this platform alone, if there are several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+}
+
+const EXPORT_FORMS: &str = "Forms (--format):
+  oci-archive     an OCI image layout in a tar archive; the default
+  oci-layout      an OCI image layout, a directory
+  docker-archive  what `docker save` writes";
+
+/// `export`
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// An image reference
+    #[arg(value_name = "REF")]
+    pub(crate) name: OsString,
+    /// Where to; - is the standard output
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: PathBuf,
+    /// The image for this platform, if there are several
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
 }

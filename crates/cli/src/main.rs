@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use unlade_oci::ErrorClass;
 
-use crate::arguments::{Arguments, Command, Format};
+use crate::arguments::{Arguments, Command, ExportForm, Format};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::session::Session;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return no_command(error, &line, &environment),
     };
-    let stderr = Stderr::of_process(&environment, arguments.global.format == Format::Json);
+    let stderr = Stderr::of_process(&environment, arguments.global.format.split().0 == Format::Json);
     match run(arguments, &environment, &stderr) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
@@ -56,6 +56,13 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Result<(), Error> {
     let Arguments { global, command } = arguments;
+    let (format, form) = global.format.split();
+    if form.is_some() && !matches!(command, Command::Export(_)) {
+        return Err(Error::Usage {
+            message: "that --format is one of `export`".to_owned(),
+            hint: Some("results are printed as text or json".to_owned()),
+        });
+    }
     if let Command::Completions(arguments) = &command {
         return commands::completions::run(arguments);
     }
@@ -65,7 +72,7 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
     tracing::debug!(?settings, "the settings are resolved");
     let session = Session {
         settings,
-        format: global.format,
+        format,
         quiet: global.quiet,
         has_log,
         stderr: stderr.clone(),
@@ -75,6 +82,9 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         Command::Images => commands::images::run(&session),
         Command::Inspect(arguments) => commands::inspect::run(&session, arguments),
         Command::Rm(arguments) => commands::rm::run(&session, arguments),
+        Command::Export(arguments) => {
+            commands::export::run(&session, arguments, form.unwrap_or(ExportForm::OciArchive))
+        }
         Command::Prune(arguments) => commands::prune::run(&session, arguments),
         Command::Df => commands::df::run(&session),
         Command::Verify(arguments) => commands::verify::run(&session, arguments),

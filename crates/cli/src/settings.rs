@@ -224,6 +224,7 @@ impl<'a> Flags<'a> {
             | Command::Inspect(_)
             | Command::Rm(_)
             | Command::Prune(_)
+            | Command::Export(_)
             | Command::Df
             | Command::Completions(_) => Self::default(),
         }

@@ -38,6 +38,8 @@ pub struct LayerWork {
     diff_id: Digest,
     /// Whether a layer directory has to be made. If not, its content is only checked.
     write: bool,
+    /// Whether a blob that was fetched is published.
+    keep_blob: bool,
     _lock: LayerLock,
 }
 
@@ -84,6 +86,7 @@ impl Store {
             blob: blob.clone(),
             diff_id: diff_id.clone(),
             write,
+            keep_blob: true,
             _lock: lock,
         };
         Ok(Claim::Work(Box::new(work), source))
@@ -94,6 +97,11 @@ impl LayerWork {
     /// Returns the diff ID that the layer's content must have.
     pub fn diff_id(&self) -> &Digest {
         &self.diff_id
+    }
+
+    /// Lets the store keep no blob that is fetched for this work: only the directory stays, and what the blob held.
+    pub fn discard_blob(&mut self) {
+        self.keep_blob = false;
     }
 
     /// Returns what begins a stage, or `None` if the layer's files are not wanted or are there already.
@@ -124,9 +132,15 @@ impl LayerWork {
             }
             return Err(error);
         }
-        if let Some(ingest) = ingest {
-            ingest.publish(&report.blob.digest, report.blob.size)?;
-        }
+        let has_blob = self.keep_blob || ingest.is_none();
+        let arrived = match ingest {
+            Some(ingest) if self.keep_blob => {
+                ingest.publish(&report.blob.digest, report.blob.size)?;
+                None
+            }
+            // It goes when its layer is there: until then it is what a later pull continues with.
+            arrived => arrived,
+        };
         let mut is_empty = report.is_empty;
         let mut directory = None;
         if let Some(staged) = staged {
@@ -142,7 +156,11 @@ impl LayerWork {
                 durability: self.store.written(),
             });
         }
-        self.record(report, directory, is_empty)
+        self.record(report, directory, is_empty, has_blob)?;
+        if let Some(ingest) = arrived {
+            ingest.discard()?;
+        }
+        Ok(())
     }
 
     /// Gives up on a layer whose content cannot be read. Removes its ingest, of which every byte must have arrived.
@@ -192,6 +210,7 @@ impl LayerWork {
         report: &LayerReport,
         directory: Option<LayerDirectoryRecord>,
         is_empty: bool,
+        has_blob: bool,
     ) -> Result<(), Error> {
         let durability = self.store.written();
         self.store.database.record_layer(&LayerCommit {
@@ -209,7 +228,7 @@ impl LayerWork {
                 media_type: self.blob.media_type.clone(),
                 size: self.blob.size,
             },
-            blob: Some(BlobRecord {
+            blob: has_blob.then(|| BlobRecord {
                 digest: self.blob.digest.clone(),
                 media_type: self.blob.media_type.clone(),
                 size: self.blob.size,

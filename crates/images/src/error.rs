@@ -52,6 +52,12 @@ pub enum Error {
         /// Which.
         digest: Digest,
     },
+    /// An archive could not be written.
+    #[error("the archive cannot be written")]
+    Export {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// No image of that name is in the store.
     #[error("there is no image {name} in the store")]
     NoImage {
@@ -78,7 +84,7 @@ impl Error {
     /// Returns the class of the failure.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Files { .. } => ErrorClass::Storage,
+            Self::Files { .. } | Self::Export { .. } => ErrorClass::Storage,
             Self::Blobs { source } => source.class(),
             Self::Database { source } => source.class(),
             Self::WrongDiffId { .. } | Self::WrongBlob { .. } => ErrorClass::Integrity,

@@ -63,6 +63,42 @@ impl Default for Budget {
     }
 }
 
+/// Room on the disk for blobs that do not stay: as much as the largest of them takes.
+///
+/// A layer takes its share before anything else, so whoever holds a connection or a worker never waits for room.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    units: Arc<Semaphore>,
+    unit: u64,
+    count: u32,
+}
+
+impl Room {
+    /// How many shares there are at most: sizes are rounded up to a share.
+    const SHARES: u64 = 1 << 20;
+
+    pub(crate) fn for_the_largest_of(sizes: impl Iterator<Item = u64>) -> Self {
+        let largest = sizes.max().unwrap_or(0).max(1);
+        let unit = largest.div_ceil(Self::SHARES);
+        let count = u32::try_from(largest.div_ceil(unit)).unwrap_or(u32::MAX);
+        Self {
+            units: Arc::new(Semaphore::new(count as usize)),
+            unit,
+            count,
+        }
+    }
+
+    /// Waits until there is room for a blob.
+    pub(crate) async fn take(&self, size: u64) -> Permit {
+        let shares = u32::try_from(size.div_ceil(self.unit))
+            .unwrap_or(u32::MAX)
+            .min(self.count);
+        Permit {
+            _permit: Arc::clone(&self.units).acquire_many_owned(shares).await.ok(),
+        }
+    }
+}
+
 /// The right to do something, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
@@ -74,6 +110,32 @@ impl Permit {
         // The semaphores are never closed, so there is always a permit in the end.
         Self {
             _permit: Arc::clone(semaphore).acquire_owned().await.ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_there_at_a_time_is_no_more_than_the_largest() {
+        for sizes in [vec![10, 4, 4, 3], vec![5 << 30, 2 << 30, (2 << 30) + 1, 1 << 30]] {
+            let room = Room::for_the_largest_of(sizes.iter().copied());
+            let largest = room.take(sizes[0]).await;
+            assert_eq!(room.units.available_permits(), 0);
+            drop(largest);
+            let mut held = Vec::new();
+            let mut sum = 0;
+            for size in &sizes[1..] {
+                let take = tokio::time::timeout(std::time::Duration::from_millis(10), room.take(*size));
+                if let Ok(permit) = take.await {
+                    held.push(permit);
+                    sum += size;
+                }
+            }
+            assert!(sum <= sizes[0]);
+            assert_eq!(held.len(), sizes.len().min(3) - 1);
         }
     }
 }

@@ -9,7 +9,7 @@ use unlade_oci::ErrorClass;
 use unlade_registry::Client;
 
 use crate::Warning;
-use crate::budget::{Budget, Permit};
+use crate::budget::{Budget, Permit, Room};
 use crate::error::{Error, Stage};
 use crate::observer::Watch;
 use crate::plan::Job;
@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) total: unlade_extract::Total,
     pub(crate) watch: Watch,
     pub(crate) spawner: Spawner,
+    /// Room for blobs that do not stay.
+    pub(crate) room: Option<Room>,
 }
 
 /// Whether an attempt could have read bytes that were not fetched by it from their start.
@@ -91,6 +93,10 @@ impl Context {
     }
 
     async fn attempt(&self, job: &Job) -> Attempt {
+        let _room = match &self.room {
+            Some(room) if !job.keep_blob => Some(room.take(job.blob.size).await),
+            _ => None,
+        };
         // The permit comes first: a layer that cannot start yet must not keep another process from starting it.
         let permit = self.budget.connection().await;
         let (store, wanted) = (self.store.clone(), job.clone());
@@ -105,7 +111,10 @@ impl Context {
                 drop(permit);
                 ended(self.extract_local(job, work, file).await, Bytes::Old)
             }
-            Ok(Claim::Work(work, Source::Remote(ingest))) => {
+            Ok(Claim::Work(mut work, Source::Remote(ingest))) => {
+                if !job.keep_blob {
+                    work.discard_blob();
+                }
                 let bytes = if ingest.offset() > 0 { Bytes::Old } else { Bytes::Fresh };
                 ended(self.fetch_and_extract(job, work, ingest, permit).await, bytes)
             }

@@ -8,6 +8,7 @@ use unlade_reference::Repository;
 
 use crate::error::Error;
 use crate::observer::Planned;
+use crate::puller::Options;
 use crate::resolve::Resolution;
 
 /// One layer to bring in.
@@ -19,6 +20,8 @@ pub(crate) struct Job {
     pub(crate) repository: Repository,
     /// Whether its files are wanted, or the blob alone.
     pub(crate) extract: bool,
+    /// Whether a blob that is fetched stays in the store.
+    pub(crate) keep_blob: bool,
 }
 
 #[derive(Debug)]
@@ -29,7 +32,8 @@ pub(crate) struct Plan {
 }
 
 /// Finds out what is missing for all `resolutions` together, and whether there is room for it.
-pub(crate) fn plan(store: &Store, resolutions: &[Resolution], extract: bool) -> Result<Plan, Error> {
+pub(crate) fn plan(store: &Store, resolutions: &[Resolution], options: &Options) -> Result<Plan, Error> {
+    let extract = options.extract;
     let mut seen: HashMap<&Digest, &Digest> = HashMap::new();
     let mut jobs = Vec::new();
     let mut bytes_to_fetch = 0;
@@ -64,11 +68,19 @@ pub(crate) fn plan(store: &Store, resolutions: &[Resolution], extract: bool) -> 
                 diff_id: diff_id.clone(),
                 repository: resolution.reference.repository().clone(),
                 extract,
+                keep_blob: !options.discard_blobs,
             });
         }
     }
-    check_room(store, bytes_to_fetch, bytes_to_extract)?;
     jobs.sort_by_key(|job| std::cmp::Reverse(job.blob.size));
+    // Blobs that do not stay make room for the next; no more than the largest is there at a time.
+    let largest = jobs.first().map_or(0, |job| job.blob.size);
+    let room_for_blobs = if options.discard_blobs {
+        bytes_to_fetch.min(largest)
+    } else {
+        bytes_to_fetch
+    };
+    check_room(store, room_for_blobs, bytes_to_extract)?;
     let planned = Planned {
         layers: seen.len(),
         layers_present: seen.len() - jobs.len(),

@@ -10,7 +10,7 @@ use unlade_reference::Reference;
 use unlade_registry::Client;
 
 use crate::Warning;
-use crate::budget::Budget;
+use crate::budget::{Budget, Room};
 use crate::error::Error;
 use crate::explain::{self, Explanation};
 use crate::layer::Context;
@@ -43,6 +43,9 @@ pub struct Options {
     pub policy: Policy,
     /// Whether layer directories are made, or only blobs kept.
     pub extract: bool,
+    /// Whether the blobs of layers are thrown away once they are extracted. At any time, those that are there take no more
+    /// room than the largest of them. Needs `extract`.
+    pub discard_blobs: bool,
     /// Limits for what a layer may contain.
     pub limits: unlade_extract::Limits,
 }
@@ -53,6 +56,7 @@ impl Default for Options {
             platform: None,
             policy: Policy::default(),
             extract: true,
+            discard_blobs: false,
             limits: unlade_extract::Limits::default(),
         }
     }
@@ -170,8 +174,8 @@ impl Puller {
         let (store, needed) = (self.store.clone(), needed(&resolutions));
         let _lease = spawner.run(move || store.lease(&needed)).await.map_err(Error::store)?;
 
-        let (store, resolved, extract) = (self.store.clone(), resolutions.clone(), options.extract);
-        let plan = spawner.run(move || plan(&store, &resolved, extract)).await?;
+        let (store, resolved, planning) = (self.store.clone(), resolutions.clone(), options.clone());
+        let plan = spawner.run(move || plan(&store, &resolved, &planning)).await?;
         self.watch.planned(&plan.planned);
         let context = Context {
             store: self.store.clone(),
@@ -181,6 +185,9 @@ impl Puller {
             total: unlade_extract::Total::new(),
             watch: self.watch.clone(),
             spawner: spawner.clone(),
+            room: options
+                .discard_blobs
+                .then(|| Room::for_the_largest_of(plan.jobs.iter().map(|job| job.blob.size))),
         };
         let mut layers = JoinSet::new();
         for job in plan.jobs {

@@ -29,12 +29,14 @@ impl Puller {
                 total: total.clone(),
                 watch: self.watch.clone(),
                 spawner: spawner.clone(),
+                room: None,
             };
             let job = Job {
                 blob: layer.blob.clone(),
                 diff_id: layer.diff_id.clone(),
                 repository: layer.repository.clone(),
                 extract: layer.extract,
+                keep_blob: true,
             };
             layers.spawn(async move { (at, bring_back_one(&context, &job).await) });
         }

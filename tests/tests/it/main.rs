@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod debian;
+mod discard;
 mod exit_codes;
+mod export;
 mod interop;
 mod interruptions;
 mod ordinary_user;

@@ -12,10 +12,13 @@ use tempfile::TempDir;
 use super::tiers::Need;
 
 /// A program that tests or fixtures use, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
+    ("podman", "podman"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.xfs", "xfsprogs"),
     ("mmdebstrap", "mmdebstrap"),
     ("python3", "python3"),
     ("xz", "xz-utils"),
@@ -85,9 +88,18 @@ impl Machine {
     pub(crate) fn has(&self, need: Need) -> bool {
         match need {
             Need::Root => self.has_rights,
-            Need::RealPrograms => ["docker-registry", "skopeo", "umoci", "python3", "setfattr"]
-                .iter()
-                .all(|p| !self.missing.contains(p)),
+            Need::RealPrograms => [
+                "docker-registry",
+                "skopeo",
+                "umoci",
+                "podman",
+                "python3",
+                "setfattr",
+                "mkfs.ext4",
+                "mkfs.xfs",
+            ]
+            .iter()
+            .all(|p| !self.missing.contains(p)),
             Need::Proxies => ["ip", "tinyproxy", "microsocks"]
                 .iter()
                 .all(|p| !self.missing.contains(p)),

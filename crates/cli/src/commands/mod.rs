@@ -5,6 +5,7 @@ pub(crate) mod auth;
 pub(crate) mod completions;
 pub(crate) mod df;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;

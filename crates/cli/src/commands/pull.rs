@@ -33,6 +33,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
             .map(|platform| platform.value.clone()),
         policy: arguments.policy.into(),
         extract: !arguments.no_extract,
+        discard_blobs: arguments.discard_blobs,
         limits: session.settings.limits.clone(),
     };
     let store = session.store()?;

@@ -15,6 +15,7 @@ mod naive;
 mod peers;
 mod program;
 mod pull;
+mod ranges;
 mod registry;
 mod statistics;
 mod table;
@@ -71,6 +72,8 @@ enum What {
     Memory,
     /// Pulls from a real registry onto a new filesystem, beside other programs and beside the machine's floor
     Pull,
+    /// One large blob over one connection and over several, from a server that caps each connection and from one that does not
+    Ranges,
 }
 
 /// All figures of one run.
@@ -83,6 +86,8 @@ struct Report {
     memory: Vec<memory::Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pull: Option<pull::Outcome>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ranges: Vec<ranges::Row>,
 }
 
 /// Measures and prints. Returns failure if a budget is exceeded and that was to be checked.
@@ -97,8 +102,8 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         &args.what[..]
     };
     let target = program::target_directory(root)?;
-    if what.contains(&What::Pull) && cfg!(debug_assertions) {
-        // The naive program and the floor are this program: they have to be as optimised as what they are held against.
+    if (what.contains(&What::Pull) || what.contains(&What::Ranges)) && cfg!(debug_assertions) {
+        // The naive program, the floor and the server of `ranges` are this program: they have to be as optimised as what they are held against.
         return program::run_optimised(root, &target);
     }
     let programs = Program::all(root, &target, &args.binaries)?;
@@ -110,6 +115,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         warm: Vec::new(),
         memory: Vec::new(),
         pull: None,
+        ranges: Vec::new(),
     };
     println!("{}", report.machine);
     if what.contains(&What::Warm) {
@@ -126,6 +132,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         };
         report.pull = Some(pull::measure(root, &programs, &work, images, args.fs, args.runs)?);
     }
+    if what.contains(&What::Ranges) {
+        report.ranges = ranges::measure(&programs, &work, args.runs)?;
+    }
     if let Some(path) = &args.json {
         let mut text = serde_json::to_string_pretty(&report)?;
         text.push('\n');
@@ -136,6 +145,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let mut over = Vec::new();
     over.extend(report.warm.iter().filter_map(warm::Row::over_budget));
     over.extend(report.memory.iter().filter_map(memory::Row::over_budget));
+    over.extend(ranges::over_budget(&report.ranges));
     if over.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

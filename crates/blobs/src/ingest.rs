@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use unlade_oci::Digest;
 use unlade_sys::{Durability, FileLock};
 
 use crate::follower::{FollowError, Follower, Phase, Shared, Watermark};
+use crate::scattered::{self, Scattered};
 use crate::store::BlobStore;
 use crate::{Error, Result};
 
@@ -42,7 +44,9 @@ pub struct Ingest {
     digest: Digest,
     size: u64,
     resumed_at: u64,
+    /// On the file of the plain form, which is empty while the blob is scattered.
     lock: FileLock,
+    scattered: Option<Scattered>,
     shared: Arc<Shared>,
     /// What is to happen to the file when this is dropped.
     file_state: FileState,
@@ -57,7 +61,7 @@ enum FileState {
 }
 
 impl Ingest {
-    /// Takes over the locked file, and continues where it ends.
+    /// Takes over the locked file, and continues where it ends, or with what a scattered blob lacks.
     pub(crate) fn resume(store: BlobStore, digest: Digest, size: u64, lock: FileLock) -> Result<Self> {
         let mut length = lock.file().metadata().map_err(Error::io("look at", lock.path()))?.len();
         if length > size {
@@ -65,13 +69,27 @@ impl Ingest {
             lock.file().set_len(0).map_err(Error::io("truncate", lock.path()))?;
             length = 0;
         }
-        let shared = Arc::new(Shared::new(length));
+        let scattered = if length == 0 {
+            Scattered::find(lock.path(), size)?
+        } else {
+            None
+        };
+        let (prefix, total) = match &scattered {
+            Some(scattered) => (scattered.have().prefix(), scattered.have().total()),
+            None => (length, length),
+        };
+        if scattered.is_none() {
+            // Another version may have continued the plain file.
+            scattered::remove(lock.path())?;
+        }
+        let shared = Arc::new(Shared::new(prefix));
         Ok(Self {
             store,
             digest,
             size,
-            resumed_at: length,
+            resumed_at: total,
             lock,
+            scattered,
             shared,
             file_state: FileState::Partial,
         })
@@ -87,7 +105,8 @@ impl Ingest {
         self.size
     }
 
-    /// Returns how many bytes are there, those of earlier runs included: the offset at which the next ones belong.
+    /// Returns how many bytes are there without a gap, those of earlier runs included: the offset at which
+    /// [`append`](Self::append) goes on.
     pub fn offset(&self) -> u64 {
         self.shared.watermark()
     }
@@ -107,7 +126,8 @@ impl Ingest {
 
     /// Returns a new reader of the whole blob, from its first byte.
     pub fn follower(&self) -> Result<Follower> {
-        let file = File::open(self.path()).map_err(Error::io("open", self.path()))?;
+        let path = self.data().1;
+        let file = File::open(path).map_err(Error::io("open", path))?;
         Ok(Follower::new(file, Arc::clone(&self.shared)))
     }
 
@@ -118,16 +138,9 @@ impl Ingest {
     pub fn append(&mut self, bytes: &[u8]) -> Result<u64> {
         self.check_not_failed()?;
         let offset = self.offset();
-        let end = offset.saturating_add(bytes.len() as u64);
-        if end > self.size {
-            let error = Error::Oversize {
-                digest: self.digest.clone(),
-                size: self.size,
-                arrived: end,
-            };
-            self.fail(error.to_string());
-            self.remove_file()?;
-            return Err(error);
+        let end = self.check_size(offset, bytes)?;
+        if self.scattered.is_some() {
+            return self.write_at(offset, bytes);
         }
         if let Err(source) = self.lock.file().write_all_at(bytes, offset) {
             // The length of the file is what a later run takes for the watermark. (Even if this fails: whatever was
@@ -145,6 +158,68 @@ impl Ingest {
         Ok(end)
     }
 
+    /// Makes it possible to [`write_at`](Self::write_at) any place. Returns false, and changes nothing, if the filesystem
+    /// does not allow it.
+    ///
+    /// From here on until all bytes are there the blob lies in a second form on disk. Other processes see by the lock that it
+    /// is taken; when this one is killed, the next one continues with what has arrived, gaps or not, but for the last
+    /// 4 MiB. Versions that do not know the form begin anew.
+    pub fn scatter(&mut self) -> Result<bool> {
+        self.check_not_failed()?;
+        if self.scattered.is_none() {
+            let length = self.offset();
+            self.scattered = Scattered::begin(&mut self.lock, self.size, length)?;
+        }
+        Ok(self.scattered.is_some())
+    }
+
+    /// Writes bytes to where they belong, after [`scatter`](Self::scatter). Followers see them once there is no gap before
+    /// them. Returns up to where there is none.
+    ///
+    /// Bytes that are there already stay as they are: they may have been read. Without `scatter` only the bytes at the
+    /// present [`offset`](Self::offset) can be written, and more is an [`io::ErrorKind::InvalidInput`]. As
+    /// [`append`](Self::append) otherwise.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<u64> {
+        self.check_not_failed()?;
+        self.check_size(offset, bytes)?;
+        let Some(scattered) = &mut self.scattered else {
+            let there = self.offset();
+            if offset > there {
+                let source = io::Error::new(io::ErrorKind::InvalidInput, "there would be a gap");
+                return Err(Error::io("write", self.path())(source));
+            }
+            let known = usize::try_from(there - offset).unwrap_or(usize::MAX);
+            return match bytes.get(known..) {
+                Some(new) if !new.is_empty() => self.append(new),
+                _ => Ok(there),
+            };
+        };
+        scattered.write_at(offset, bytes)?;
+        let prefix = scattered.have().prefix();
+        if prefix > self.offset() {
+            self.shared.advance_to(prefix);
+        }
+        Ok(prefix)
+    }
+
+    /// Returns how many bytes are there, wherever they belong.
+    pub fn arrived(&self) -> u64 {
+        self.scattered
+            .as_ref()
+            .map_or_else(|| self.offset(), |scattered| scattered.have().total())
+    }
+
+    /// Returns what is missing, in order.
+    pub fn missing(&self) -> Vec<Range<u64>> {
+        match &self.scattered {
+            Some(scattered) => scattered.have().missing(0..self.size),
+            None => Some(self.offset()..self.size)
+                .filter(|range| !range.is_empty())
+                .into_iter()
+                .collect(),
+        }
+    }
+
     /// Declares that all bytes are there: followers see the end. May be called again.
     ///
     /// Fails with [`Error::Incomplete`], and changes nothing, if they are not.
@@ -157,6 +232,9 @@ impl Ingest {
                 size: self.size,
                 arrived,
             });
+        }
+        if let Some(scattered) = self.scattered.take() {
+            scattered.gather(&mut self.lock)?;
         }
         self.shared.end(Phase::Complete);
         Ok(())
@@ -239,9 +317,33 @@ impl Ingest {
     fn remove_file(&mut self) -> Result<()> {
         if self.file_state == FileState::Partial {
             self.file_state = FileState::Gone;
-            remove_if_there(self.path())?;
+            remove_ingest(self.path())?;
         }
         Ok(())
+    }
+
+    /// Returns where `bytes` end. If that is beyond the blob, what sent them did not send this blob.
+    fn check_size(&mut self, offset: u64, bytes: &[u8]) -> Result<u64> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > self.size {
+            let error = Error::Oversize {
+                digest: self.digest.clone(),
+                size: self.size,
+                arrived: end,
+            };
+            self.fail(error.to_string());
+            self.remove_file()?;
+            return Err(error);
+        }
+        Ok(end)
+    }
+
+    /// Returns the file that has the bytes, and its path.
+    fn data(&self) -> (&File, &Path) {
+        match &self.scattered {
+            Some(scattered) => (scattered.file(), scattered.path()),
+            None => (self.lock.file(), self.lock.path()),
+        }
     }
 
     fn path(&self) -> &Path {
@@ -252,13 +354,32 @@ impl Ingest {
 impl Drop for Ingest {
     fn drop(&mut self) {
         self.shared.end(Phase::Ended(FollowError::Abandoned));
+        // What this one knows the next one may know as well; the list in the file may lag behind.
+        if let Some(scattered) = self
+            .scattered
+            .as_mut()
+            .filter(|_| self.file_state == FileState::Partial)
+            && let Err(error) = scattered.record()
+        {
+            tracing::debug!(digest = %self.digest, %error, "some of what has arrived will be fetched again");
+        }
         // An empty file is nothing that could be continued.
-        if self.offset() == 0
+        let total = self
+            .scattered
+            .as_ref()
+            .map_or(self.offset(), |scattered| scattered.have().total());
+        if total == 0
             && let Err(error) = self.remove_file()
         {
             tracing::debug!(digest = %self.digest, %error, "an empty partial blob stays");
         }
     }
+}
+
+/// Removes the files of a partial blob, whose plain one is at `path` and locked.
+pub(crate) fn remove_ingest(path: &Path) -> Result<bool> {
+    scattered::remove(path)?;
+    remove_if_there(path)
 }
 
 /// Removes a file; returns false if there was none.

@@ -8,13 +8,14 @@
 //! oci-layout                    {"imageLayoutVersion":"1.0.0"}
 //! index.json                    replaced as a whole, by write_index
 //! blobs/<algorithm>/<hex>       published blobs, mode 0444
-//! ingest/<algorithm>-<hex>      blobs that are still arriving, mode 0600
+//! ingest/<algorithm>-<hex>      blobs that are still arriving, mode 0600; two more files beside it where one arrives in
+//!                               several places at once
 //! ```
 //!
 //! # The life of a blob
 //! 1. [`BlobStore::begin`] hands out an [`Ingest`] to one holder, across threads and processes. Bytes are only ever
 //!    appended, so the length of the file says how far it has come: a process that is killed leaves a file that the
-//!    next one continues.
+//!    next one continues. [`Ingest::scatter`] allows bytes to arrive out of order, and keeps this true.
 //! 2. A [`Follower`] reads the bytes while they arrive, hashes them and does with them whatever is to be done. The file
 //!    is the buffer between the two: a slow reader costs no memory and does not slow the download.
 //! 3. [`Ingest::publish`] compares what the reader hashed with what was asked for, and only then gives the blob its
@@ -53,6 +54,8 @@ mod follower;
 mod hash;
 mod ingest;
 mod layout;
+mod ranges;
+mod scattered;
 mod store;
 
 pub use error::{Error, Result};

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use unlade_oci::{Algorithm, Digest};
 use unlade_sys::{Durability, FileLock};
 
-use crate::ingest::{BLOB_MODE, Begin, Ingest, remove_if_there};
+use crate::ingest::{BLOB_MODE, Begin, Ingest, remove_if_there, remove_ingest};
 use crate::layout::{self, BLOBS, INDEX_FILE, INGEST, PUBLIC_DIR_MODE};
-use crate::{Error, Result, hash};
+use crate::{Error, Result, hash, scattered};
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
@@ -190,7 +190,7 @@ impl BlobStore {
         match self.is_sound(digest, size) {
             Ok(false) => {}
             settled => {
-                remove_if_there(&path)?;
+                remove_ingest(&path)?;
                 return settled.map(|_| Begin::Present);
             }
         }
@@ -265,6 +265,7 @@ impl BlobStore {
     pub fn ingest(&self, digest: &Digest) -> Result<Option<IngestInfo>> {
         let path = self.ingest_path(digest);
         let bytes = match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.len() == 0 => scattered::bytes(&path),
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("look at", &path)(error)),
@@ -288,10 +289,16 @@ impl BlobStore {
     /// [`Error::Busy`] if somebody holds it.
     pub fn discard_ingest(&self, digest: &Digest) -> Result<Option<u64>> {
         let path = self.ingest_path(digest);
-        match FileLock::try_exclusive_existing(&path) {
+        let locked = match FileLock::try_exclusive_existing(&path) {
+            // An older version that has published the blob leaves what it does not know.
+            Err(error) if error.is_not_found() && scattered::is_there(&path) => FileLock::try_exclusive(&path),
+            locked => locked,
+        };
+        match locked {
             Ok(Some(lock)) => {
                 let bytes = lock.file().metadata().map_err(Error::io("look at", &path))?.len();
-                Ok(remove_if_there(&path)?.then_some(bytes))
+                let bytes = bytes.max(scattered::bytes(&path));
+                Ok(remove_ingest(&path)?.then_some(bytes))
             }
             Ok(None) => Err(Error::Busy { digest: digest.clone() }),
             Err(error) if error.is_not_found() => Ok(None),

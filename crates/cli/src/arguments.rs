@@ -7,6 +7,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use unlade_oci::Platform;
 
+use crate::network::{DownloadFlags, NetworkFlags};
 use crate::quantity::{Age, ByteSize};
 use crate::registries::RegistryFlags;
 
@@ -51,15 +52,6 @@ pub(crate) struct Global {
     /// Log what happens to stderr; twice or three times for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
-}
-
-/// What concerns every command that uses the network.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Network options")]
-pub(crate) struct Network {
-    /// Use no proxy, whatever variables and configuration say
-    #[arg(long)]
-    pub(crate) no_proxy: bool,
 }
 
 /// What `--format` can be. With `export` it also is the form of what is exported.
@@ -115,7 +107,7 @@ impl FormatWord {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Pull images from a registry and extract their layers
-    Pull(Pull),
+    Pull(Box<Pull>),
     /// List the images in the store
     #[command(visible_alias = "ls")]
     Images,
@@ -222,7 +214,9 @@ pub(crate) struct Pull {
     #[command(flatten)]
     pub(crate) limits: Limits,
     #[command(flatten)]
-    pub(crate) network: Network,
+    pub(crate) network: NetworkFlags,
+    #[command(flatten)]
+    pub(crate) downloads: DownloadFlags,
 }
 
 /// When the registry is asked.
@@ -394,7 +388,7 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) registries: RegistryFlags,
     #[command(flatten)]
-    pub(crate) network: Network,
+    pub(crate) network: NetworkFlags,
 }
 
 /// `resolve`
@@ -411,7 +405,7 @@ pub(crate) struct Resolve {
     #[command(flatten)]
     pub(crate) registries: RegistryFlags,
     #[command(flatten)]
-    pub(crate) network: Network,
+    pub(crate) network: NetworkFlags,
 }
 
 /// `explain`
@@ -434,7 +428,7 @@ pub(crate) struct Explain {
     #[command(flatten)]
     pub(crate) registries: RegistryFlags,
     #[command(flatten)]
-    pub(crate) network: Network,
+    pub(crate) network: NetworkFlags,
 }
 
 /// `tags`
@@ -448,7 +442,7 @@ pub(crate) struct Tags {
     #[command(flatten)]
     pub(crate) registries: RegistryFlags,
     #[command(flatten)]
-    pub(crate) network: Network,
+    pub(crate) network: NetworkFlags,
 }
 
 /// `referrers`
@@ -468,7 +462,7 @@ pub(crate) struct Referrers {
     #[command(flatten)]
     pub(crate) registries: RegistryFlags,
     #[command(flatten)]
-    pub(crate) network: Network,
+    pub(crate) network: NetworkFlags,
 }
 
 /// `login`
@@ -489,7 +483,7 @@ pub(crate) struct LogIn {
     #[command(flatten)]
     pub(crate) registries: RegistryFlags,
     #[command(flatten)]
-    pub(crate) network: Network,
+    pub(crate) network: NetworkFlags,
 }
 
 /// `logout`

@@ -12,9 +12,9 @@ use serde::de::{self, Deserializer};
 use toml::Spanned;
 use unlade_oci::Platform;
 use unlade_reference::Registry;
-use unlade_registry::Proxy;
 
 use crate::arguments::{Durability, Whiteouts};
+use crate::network::{NetworkTable, ProxyTable};
 use crate::quantity::ByteSize;
 use crate::registries::RegistryTable;
 use crate::settings::{Setting, Source};
@@ -59,20 +59,8 @@ pub(crate) struct ConfigFile {
     pub(crate) image_groups: BTreeMap<String, Setting<Vec<String>>>,
     pub(crate) limits: LimitsTable,
     pub(crate) registries: RegistryTable,
+    pub(crate) network: NetworkTable,
     pub(crate) proxy: ProxyTable,
-}
-
-/// The table `proxy`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub(crate) struct ProxyTable {
-    pub(crate) enabled: Option<bool>,
-    pub(crate) http: Option<Text<Proxy>>,
-    pub(crate) https: Option<Text<Proxy>>,
-    /// For what has none of its own.
-    pub(crate) all: Option<Text<Proxy>>,
-    pub(crate) no_proxy: Option<Vec<String>>,
-    pub(crate) loopback: Option<bool>,
 }
 
 /// The table `limits`.
@@ -112,6 +100,8 @@ struct Wire {
     image_groups: BTreeMap<String, Spanned<Vec<String>>>,
     #[serde(default)]
     limits: LimitsTable,
+    #[serde(default)]
+    network: NetworkTable,
     #[serde(default)]
     proxy: ProxyTable,
 }
@@ -267,6 +257,7 @@ impl ConfigFile {
                     .map(|setting| setting.map(|paths| paths.into_iter().map(|path| path.0).collect())),
                 registries_conf: placed(wire.registries_conf, place).map(|setting| setting.map(|path| path.0)),
             },
+            network: wire.network,
             proxy: wire.proxy,
         })
     }
@@ -292,20 +283,8 @@ impl ConfigFile {
                 certs_dirs: self.registries.certs_dirs.or(lower.registries.certs_dirs),
                 registries_conf: self.registries.registries_conf.or(lower.registries.registries_conf),
             },
+            network: self.network.over(&lower.network),
             proxy: self.proxy.over(lower.proxy),
-        }
-    }
-}
-
-impl ProxyTable {
-    fn over(self, lower: Self) -> Self {
-        Self {
-            enabled: self.enabled.or(lower.enabled),
-            http: self.http.or(lower.http),
-            https: self.https.or(lower.https),
-            all: self.all.or(lower.all),
-            no_proxy: self.no_proxy.or(lower.no_proxy),
-            loopback: self.loopback.or(lower.loopback),
         }
     }
 }
@@ -370,6 +349,13 @@ web = ["nginx:1", "php"]
 raw-bytes = "10GiB"
 entries = 9
 
+[network]
+retries = 2
+max-wait = "2m"
+stall-timeout = 20
+limit-rate = "10M"
+ranges = 2
+
 [proxy]
 all = "proxy:3128"
 no-proxy = ["10.0.0.0/8", ".corp.example"]
@@ -403,8 +389,6 @@ no-proxy = ["10.0.0.0/8", ".corp.example"]
             (config.limits.raw_bytes, config.limits.entries),
             (Some(ByteSize(10 << 30)), Some(9))
         );
-        assert_eq!(config.proxy.all.unwrap().0.to_string(), "http://proxy:3128");
-        assert_eq!(config.proxy.no_proxy.unwrap().len(), 2);
         assert!(parse("").unwrap().home.is_none());
     }
 

@@ -13,6 +13,7 @@ mod environment;
 mod error;
 mod interrupt;
 mod log;
+mod network;
 mod progress;
 mod prompt;
 mod quantity;

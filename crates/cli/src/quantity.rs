@@ -154,6 +154,59 @@ impl FromStr for Age {
     }
 }
 
+/// A time as a setting: `30`, `30s`, `500ms`, `2m`, `1h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Time(pub(crate) Duration);
+
+/// Why a text is no [`Time`].
+#[derive(Debug, thiserror::Error)]
+#[error("{text:?} is not a time; it is written like 30, 30s, 500ms, 2m or 1h, and is not 0")]
+pub(crate) struct TimeError {
+    text: String,
+}
+
+impl FromStr for Time {
+    type Err = TimeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(split);
+        let millis = match unit.trim() {
+            "ms" => Some(1),
+            "" | "s" => Some(1_000),
+            "m" => Some(60_000),
+            "h" => Some(3_600_000_u64),
+            _ => None,
+        };
+        let count = digits.parse::<u64>().ok().filter(|count| *count > 0);
+        let time = millis.zip(count).and_then(|(millis, count)| millis.checked_mul(count));
+        time.map(|millis| Self(Duration::from_millis(millis)))
+            .ok_or_else(|| TimeError { text: text.to_owned() })
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+        impl Visitor<'_> for NumberOrText {
+            type Value = Time;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds, or a text such as \"500ms\"")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Time, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(NumberOrText)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +268,22 @@ mod tests {
         }
         for text in ["", "d", "3", "1.5d", "-1d", "1y", "99999999999999999w"] {
             assert!(text.parse::<Age>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_as_they_are_written() {
+        for (text, millis) in [
+            ("30", 30_000),
+            ("30s", 30_000),
+            ("500ms", 500),
+            ("2 m", 120_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(text.parse::<Time>().unwrap().0.as_millis(), millis, "{text}");
+        }
+        for text in ["", "s", "1.5s", "-1", "0", "1d", "99999999999999999h"] {
+            assert!(text.parse::<Time>().is_err(), "{text}");
         }
     }
 

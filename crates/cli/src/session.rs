@@ -75,10 +75,12 @@ impl Session {
         watcher: &Watcher,
     ) -> Result<Client, Error> {
         let watcher = watcher.clone();
-        let client = Client::builder()
+        let client = self
+            .settings
+            .network
+            .apply(Client::builder())
             .credentials(self.settings.login.source(registries)?)
             .endpoints(self.settings.registries.source()?)
-            .proxies(self.settings.proxies.clone())
             .on_warning(Arc::new(move |warning| watcher.warn(warning)))
             .build()?;
         Ok(client)

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use unlade_oci::{ErrorClass, Platform};
 use unlade_reference::{Defaults, ParseError};
-use unlade_registry::{ProxyError, ProxySettings};
+use unlade_registry::ProxyError;
 
-use crate::arguments::{AuthCommand, AuthFile, Command, Durability, Global, Limits, Login, Network, Whiteouts};
-use crate::config_file::{ConfigError, ConfigFile, LimitsTable, ProxyTable};
+use crate::arguments::{AuthCommand, AuthFile, Command, Durability, Global, Limits, Login, Whiteouts};
+use crate::config_file::{ConfigError, ConfigFile, LimitsTable};
 use crate::credentials::LoginSettings;
 use crate::environment::{self, Environment, Variable};
+use crate::network::{DownloadFlags, Network, NetworkFlags};
 use crate::quantity::ByteSize;
 use crate::registries::{Registries, RegistryFlags};
 
@@ -160,7 +161,8 @@ struct Flags<'a> {
     limits: Option<&'a Limits>,
     login: Login,
     registries: Option<&'a RegistryFlags>,
-    network: Option<&'a Network>,
+    network: Option<&'a NetworkFlags>,
+    downloads: Option<&'a DownloadFlags>,
 }
 
 impl<'a> Flags<'a> {
@@ -175,6 +177,7 @@ impl<'a> Flags<'a> {
                 login: pull.login.clone(),
                 registries: Some(&pull.registries),
                 network: Some(&pull.network),
+                downloads: Some(&pull.downloads),
             },
             Command::Resolve(resolve) => Self {
                 platform: resolve.platform.as_ref(),
@@ -271,8 +274,8 @@ pub(crate) struct Settings {
     pub(crate) login: LoginSettings,
     /// Where registries are served.
     pub(crate) registries: Registries,
-    /// Which proxies are used.
-    pub(crate) proxies: ProxySettings,
+    /// How the network is used.
+    pub(crate) network: Network,
 }
 
 impl Settings {
@@ -286,6 +289,13 @@ impl Settings {
         let is_root = uid == 0;
         let file = read_files(global, environment)?;
         let flags = Flags::of(command);
+        let network = Network::resolve(
+            flags.network.unwrap_or(&NetworkFlags::default()),
+            flags.downloads.unwrap_or(&DownloadFlags::default()),
+            environment,
+            &file.network,
+            &file.proxy,
+        )?;
         Ok(Self {
             home: home(global, environment, file.home, is_root),
             defaults: defaults(environment, file.default_registry, file.aliases)?,
@@ -305,7 +315,7 @@ impl Settings {
                 }),
             image_groups: file.image_groups,
             limits: limits(flags.limits.unwrap_or(&Limits::default()), &file.limits),
-            budget: budget(file.connections, file.workers),
+            budget: budget(file.connections, file.workers, &network),
             login: LoginSettings::resolve(&flags.login, environment, uid)?,
             registries: Registries::resolve(
                 flags.registries.unwrap_or(&RegistryFlags::default()),
@@ -313,7 +323,7 @@ impl Settings {
                 file.registries,
                 config_home(environment).as_deref(),
             ),
-            proxies: proxies(flags.network.unwrap_or(&Network::default()), environment, &file.proxy)?,
+            network,
         })
     }
 
@@ -450,37 +460,18 @@ fn limits(flags: &Limits, file: &LimitsTable) -> unlade_extract::Limits {
 fn budget(
     connections: Option<Setting<std::num::NonZeroUsize>>,
     workers: Option<Setting<std::num::NonZeroUsize>>,
+    network: &Network,
 ) -> unlade_pull::Limits {
     let default = unlade_pull::Limits::default();
     unlade_pull::Limits {
-        connections: connections.map_or(default.connections, |setting| setting.value),
+        connections: network
+            .connections
+            .or(connections.map(|setting| setting.value))
+            .unwrap_or(default.connections),
         workers: workers.map_or(default.workers, |setting| setting.value),
+        ranges: network.ranges.unwrap_or(default.ranges),
+        ..default
     }
-}
-
-/// The variables decide, and what they leave open the file.
-fn proxies(flags: &Network, environment: &Environment, file: &ProxyTable) -> Result<ProxySettings, SettingsError> {
-    if flags.no_proxy || file.enabled == Some(false) {
-        return Ok(ProxySettings::none());
-    }
-    let mut settings = ProxySettings::from_variables(environment.for_proxies())?;
-    if settings.http().is_none()
-        && let Some(proxy) = file.http.as_ref().or(file.all.as_ref())
-    {
-        settings = settings.with_http(proxy.0.clone());
-    }
-    if settings.https().is_none()
-        && let Some(proxy) = file.https.as_ref().or(file.all.as_ref())
-    {
-        settings = settings.with_https(proxy.0.clone());
-    }
-    let in_variables = environment
-        .for_proxies()
-        .any(|(name, _)| name.eq_ignore_ascii_case("NO_PROXY"));
-    if let Some(list) = file.no_proxy.as_ref().filter(|_| !in_variables) {
-        settings = settings.with_exceptions(&list.join(","));
-    }
-    Ok(settings.with_loopback(file.loopback.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -570,7 +561,7 @@ mod tests {
     fn proxies_come_from_variables_and_can_be_left_out() {
         let proxy = |line, variables: &[(&'static str, &str)]| {
             let url = "https://registry.example".parse().unwrap();
-            let settings = resolve(line, variables, false).proxies;
+            let settings = resolve(line, variables, false).network.proxies;
             settings.for_url(&url).map(ToString::to_string)
         };
         let some = |text: &str| Some(text.to_owned());
@@ -584,6 +575,28 @@ mod tests {
             proxy("tags x", &[("HTTPS_PROXY", "p:1"), ("no_proxy", ".example")]),
             None
         );
+    }
+
+    #[test]
+    fn what_concerns_the_network_reaches_the_libraries() {
+        let line = "pull x --retries 2 --max-wait 5s --connect-timeout 1s --stall-timeout 2s --min-speed 1k \
+                    --max-connections 3 --max-connections-per-host 2 --ranges 8 --limit-rate 10M";
+        let settings = resolve(line, &[], false);
+        let network = &settings.network;
+        assert_eq!((network.retry.attempts, network.retry.max_wait.as_secs()), (3, 5));
+        let timeouts = network.timeouts;
+        assert_eq!((timeouts.connect.as_secs(), timeouts.idle.as_secs()), (1, 2));
+        assert_eq!(timeouts.min_progress, 2048);
+        assert_eq!(network.rate.map(std::num::NonZero::get), Some(10 << 20));
+        assert_eq!(network.per_host.map(std::num::NonZero::get), Some(2));
+        assert_eq!(
+            (settings.budget.connections.get(), settings.budget.ranges.get()),
+            (3, 8)
+        );
+        let settings = resolve("pull x", &[], false);
+        assert_eq!(settings.network.retry, unlade_registry::RetryPolicy::default());
+        assert_eq!(settings.network.timeouts, unlade_registry::Timeouts::default());
+        assert_eq!(settings.budget, unlade_pull::Limits::default());
     }
 
     #[test]

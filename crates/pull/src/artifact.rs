@@ -12,7 +12,7 @@ use unlade_registry::Client;
 
 use crate::budget::Budget;
 use crate::error::{Error, Stage};
-use crate::fetch;
+use crate::fetch::Fetch;
 use crate::observer::{Planned, Watch};
 use crate::puller::{Options, Policy, Puller, all_or_first_error};
 use crate::resolve::Documents;
@@ -215,8 +215,14 @@ impl Job {
                 let digest = self.blob.digest.clone();
                 return Err(failed(Stage::Download)(unlade_images::Error::BlobMissing { digest }));
             };
-            let (repository, watch) = (&self.repository, &self.watch);
-            let ingest = fetch::download(client, repository, &self.blob, ingest, permit, watch, &self.spawner).await?;
+            let fetch = Fetch {
+                client,
+                repository: &self.repository,
+                blob: &self.blob,
+                budget: &self.budget,
+                spawner: &self.spawner,
+            };
+            let ingest = fetch.download(ingest, permit, &self.watch).await?;
             let (store, blob) = (self.store.clone(), self.blob.clone());
             let kept = self.spawner.run(move || store.keep_blob(&blob, ingest)).await;
             return kept.map_err(failed(Stage::Commit));

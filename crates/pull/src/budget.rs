@@ -4,6 +4,8 @@
 //! waits for a worker only after its bytes have begun to arrive, and holds its connection only until the last of them is in
 //! its ingest file, so no permit is held while waiting for another of the same kind, and nobody waits in a circle: a holder
 //! of a worker permit waits for bytes alone, and a holder of a connection permit for nothing but the network and the disk.
+//!
+//! A large blob uses further connections for ranges of it. Those are never waited for: it takes what is there, and goes on.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,17 +19,26 @@ pub struct Limits {
     pub connections: NonZeroUsize,
     /// Layers extracted at the same time. Each of them uses about three threads.
     pub workers: NonZeroUsize,
+    /// Connections for one blob at the same time, each with a range of it. All but the first are taken only while nobody else
+    /// waits for a connection, and only if the server answers to ranges.
+    pub ranges: NonZeroUsize,
+    /// How many bytes a blob must lack for [`ranges`](Self::ranges) to count; a smaller one comes over one connection.
+    pub ranges_from: u64,
 }
 
 impl Default for Limits {
-    /// Six connections, which is where registries stop getting faster, and a layer for each processor, at least two.
+    /// Six connections, which is where registries stop getting faster, and a layer for each processor, at least two. Four
+    /// ranges for blobs that lack 64 MiB or more: below that the requests cost what the connections gain.
     fn default() -> Self {
         const SIX: NonZeroUsize = NonZeroUsize::new(6).expect("six is not zero");
+        const FOUR: NonZeroUsize = NonZeroUsize::new(4).expect("four is not zero");
         const TWO: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
         let processors = std::thread::available_parallelism().unwrap_or(TWO);
         Self {
             connections: SIX,
             workers: processors.max(TWO),
+            ranges: FOUR,
+            ranges_from: 64 << 20,
         }
     }
 }
@@ -37,6 +48,7 @@ impl Default for Limits {
 pub struct Budget {
     connections: Arc<Semaphore>,
     workers: Arc<Semaphore>,
+    limits: Limits,
 }
 
 impl Budget {
@@ -45,11 +57,23 @@ impl Budget {
         Self {
             connections: Arc::new(Semaphore::new(limits.connections.get())),
             workers: Arc::new(Semaphore::new(limits.workers.get())),
+            limits,
         }
     }
 
     pub(crate) async fn connection(&self) -> Permit {
         Permit::of(&self.connections).await
+    }
+
+    /// Returns a connection if there is one that nobody waits for.
+    pub(crate) fn try_connection(&self) -> Option<Permit> {
+        let permit = Arc::clone(&self.connections).try_acquire_owned().ok()?;
+        Some(Permit { _permit: Some(permit) })
+    }
+
+    /// Returns what is to be held to for ranges.
+    pub(crate) fn ranges(&self) -> Limits {
+        self.limits
     }
 
     pub(crate) async fn worker(&self) -> Permit {

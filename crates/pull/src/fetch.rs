@@ -1,98 +1,283 @@
-//! One blob from the registry into its ingest file.
+//! One blob from the registry into its ingest file, over one connection or several.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::{Notify, mpsc};
 use unlade_blobs::Ingest;
 use unlade_oci::Descriptor;
 use unlade_reference::Repository;
 use unlade_registry::{Chunk, Client};
 
-use crate::budget::Permit;
+use crate::budget::{Budget, Permit};
 use crate::error::{Error, Stage};
 use crate::observer::Watch;
+use crate::pieces::Pieces;
 use crate::threads::Spawner;
 
 /// How many chunks may wait between the network and the disk. A chunk is what one read of the connection gave, so this
 /// bounds the memory of a download; what is slow behind the file does not count, since the file is the buffer.
 const CHUNKS_IN_FLIGHT: usize = 8;
+/// How often it is looked whether another connection has something to do.
+const TICK: Duration = Duration::from_millis(500);
 
-/// Receives what `ingest` lacks of the blob and appends it. The permit is held until the last byte is in the file.
-pub(crate) async fn download(
-    client: &Client,
-    repository: &Repository,
-    blob: &Descriptor,
-    mut ingest: Ingest,
-    permit: Permit,
-    watch: &Watch,
-    spawner: &Spawner,
-) -> Result<Ingest, Error> {
-    let received = Arc::new(AtomicU64::new(ingest.offset()));
-    let task = watch.download(&blob.digest, blob.size, Arc::clone(&received));
-    if ingest.offset() < blob.size {
-        let (to_disk, from_network) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        let receive = receive(client, repository, blob, ingest.offset(), &received, to_disk);
-        let append = append(ingest, from_network, blob, spawner);
-        ((), ingest) = tokio::try_join!(receive, append)?;
-    }
-    drop(permit);
-    ingest.complete().map_err(Error::layer(&blob.digest, Stage::Download))?;
-    task.done();
-    Ok(ingest)
+/// Where a blob comes from, and what its download needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fetch<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) repository: &'a Repository,
+    pub(crate) blob: &'a Descriptor,
+    pub(crate) budget: &'a Budget,
+    pub(crate) spawner: &'a Spawner,
 }
 
-async fn receive(
-    client: &Client,
-    repository: &Repository,
-    blob: &Descriptor,
-    offset: u64,
-    received: &AtomicU64,
-    to_disk: mpsc::Sender<Chunk>,
-) -> Result<(), Error> {
-    let failed = |error| Error::layer(&blob.digest, Stage::Download)(error);
-    let mut stream = client.blob(repository, blob, offset).await.map_err(failed)?;
-    while let Some(chunk) = stream.next().await.map_err(failed)? {
-        received.fetch_max(chunk.offset + chunk.data.len() as u64, Ordering::Relaxed);
-        if to_disk.send(chunk).await.is_err() {
+impl Fetch<'_> {
+    /// Receives what `ingest` lacks of the blob. The permit is held until the last byte is in the file.
+    pub(crate) async fn download(self, mut ingest: Ingest, permit: Permit, watch: &Watch) -> Result<Ingest, Error> {
+        let received = Arc::new(AtomicU64::new(ingest.arrived()));
+        let task = watch.download(&self.blob.digest, self.blob.size, Arc::clone(&received));
+        let missing = ingest.missing();
+        if !missing.is_empty() {
+            let limits = self.budget.ranges();
+            let lacks = self.blob.size - ingest.arrived();
+            let mut scattered = missing.len() > 1;
+            if limits.ranges.get() > 1 && lacks >= limits.ranges_from {
+                let result;
+                (ingest, result) = self
+                    .spawner
+                    .run(move || {
+                        let result = ingest.scatter();
+                        (ingest, result)
+                    })
+                    .await;
+                scattered = result.map_err(self.failed())?;
+            }
+            let (to_disk, from_network) = mpsc::channel(CHUNKS_IN_FLIGHT);
+            let write = self.write(ingest, from_network, &received);
+            if scattered {
+                let pieces = Pieces::new(self.blob.size, missing);
+                let receive = Box::pin(self.receive_pieces(pieces, limits.ranges.get(), permit, to_disk));
+                ((), ingest) = tokio::try_join!(receive, write)?;
+            } else {
+                let receive = Box::pin(self.receive(ingest_offset(&missing), permit, to_disk));
+                ((), ingest) = tokio::try_join!(receive, write)?;
+            }
+        }
+        ingest.complete().map_err(self.failed())?;
+        task.done();
+        Ok(ingest)
+    }
+
+    /// Receives everything from `offset` on over one connection.
+    async fn receive(self, offset: u64, permit: Permit, to_disk: mpsc::Sender<Chunk>) -> Result<(), Error> {
+        let stream = self.client.blob(self.repository, self.blob, offset).await;
+        let mut stream = stream.map_err(self.failed())?;
+        while let Some(chunk) = stream.next().await.map_err(self.failed())? {
+            if to_disk.send(chunk).await.is_err() {
+                // The writer has failed and says why.
+                return Ok(());
+            }
+        }
+        drop(permit);
+        Ok(())
+    }
+
+    /// Receives parts over up to `ranges` connections. The first one tells whether the server knows ranges; others follow if
+    /// it does, as far as the budget has connections that nobody waits for.
+    async fn receive_pieces(
+        self,
+        pieces: Pieces,
+        ranges: usize,
+        permit: Permit,
+        to_disk: mpsc::Sender<Chunk>,
+    ) -> Result<(), Error> {
+        let shared = Shared {
+            pieces: Mutex::new(pieces),
+            answered: Notify::new(),
+            to_disk,
+        };
+        let mut connections = FuturesUnordered::new();
+        let mut failure = None;
+        let mut next = 1;
+        // Until the first answer there is one; with each failure there is one less.
+        let (mut allowed, mut answered) = (1, false);
+        connections.push(self.receive_piece(&shared, 0, ranges == 1, permit));
+        loop {
+            while connections.len() < allowed {
+                let Some(permit) = self.budget.try_connection() else {
+                    break;
+                };
+                if !shared.has_work() {
+                    break;
+                }
+                connections.push(self.receive_piece(&shared, next, false, permit));
+                next += 1;
+            }
+            tokio::select! {
+                ended = connections.next() => match ended {
+                    None => break,
+                    Some((connection, Ok(permit))) => {
+                        let alone = connections.is_empty() && (ranges == 1 || answered);
+                        if shared.has_work() {
+                            connections.push(self.receive_piece(&shared, connection, alone, permit));
+                        }
+                    }
+                    Some((_, Err((error, permit)))) => {
+                        if !is_survivable(&error) {
+                            return Err(self.failed()(error));
+                        }
+                        tracing::debug!(%error, left = connections.len(), "a part of a blob could not be fetched");
+                        allowed = connections.len();
+                        failure = Some((error, permit));
+                    }
+                },
+                () = shared.answered.notified(), if !answered => {
+                    answered = true;
+                    allowed = ranges;
+                }
+                () = tokio::time::sleep(TICK), if connections.len() < allowed => {}
+            }
+        }
+        let front = {
+            let pieces = shared.lock();
+            if pieces.are_done() {
+                return Ok(());
+            }
+            pieces.front()
+        };
+        match failure {
+            // It does not know ranges, or no longer: one more try, over one connection, from the start if need be.
+            Some((error, permit)) if is_about_ranges(&error) => {
+                self.receive(front, permit, shared.to_disk.clone()).await
+            }
+            Some((error, _)) => Err(self.failed()(error)),
             // The writer has failed and says why.
-            return Ok(());
+            None => Ok(()),
         }
     }
-    Ok(())
+
+    /// Receives one part.
+    async fn receive_piece(
+        self,
+        shared: &Shared,
+        connection: usize,
+        alone: bool,
+        permit: Permit,
+    ) -> (usize, Result<Permit, (unlade_registry::Error, Permit)>) {
+        let Some(part) = shared.lock().take(connection, alone, Instant::now()) else {
+            return (connection, Ok(permit));
+        };
+        match self.receive_part(shared, connection, part).await {
+            Ok(()) => {
+                shared.lock().done(connection, Instant::now());
+                (connection, Ok(permit))
+            }
+            Err(error) => {
+                shared.lock().put_back(connection);
+                (connection, Err((error, permit)))
+            }
+        }
+    }
+
+    async fn receive_part(
+        self,
+        shared: &Shared,
+        connection: usize,
+        part: std::ops::Range<u64>,
+    ) -> Result<(), unlade_registry::Error> {
+        let asked = part.end;
+        let mut stream = self.client.blob_range(self.repository, self.blob, part).await?;
+        if stream.end() > asked {
+            shared.lock().whole(connection);
+        } else {
+            shared.answered.notify_one();
+        }
+        while let Some(mut chunk) = stream.next().await? {
+            let end = shared.lock().end(connection);
+            // Another connection may have taken the rest.
+            let room = usize::try_from(end.saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
+            chunk.data.truncate(room);
+            if chunk.data.is_empty() {
+                break;
+            }
+            let next = chunk.offset + chunk.data.len() as u64;
+            if shared.to_disk.send(chunk).await.is_err() {
+                // The writer has failed and says why: nothing is left to do for anybody.
+                shared.lock().whole(connection);
+                break;
+            }
+            if shared.lock().progress(connection, next) <= next {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes chunks as they come, all that wait in one go.
+    async fn write(
+        self,
+        mut ingest: Ingest,
+        mut from_network: mpsc::Receiver<Chunk>,
+        received: &AtomicU64,
+    ) -> Result<Ingest, Error> {
+        let mut chunks = Vec::with_capacity(CHUNKS_IN_FLIGHT);
+        while from_network.recv_many(&mut chunks, CHUNKS_IN_FLIGHT).await > 0 {
+            let result;
+            (ingest, chunks, result) = self
+                .spawner
+                .run(move || {
+                    // A registry that does not honour `Range` sends the blob from its start again. The bytes that are there
+                    // already stay: the digest decides in the end whether they were the right ones.
+                    let written = chunks
+                        .drain(..)
+                        .try_for_each(|chunk| ingest.write_at(chunk.offset, &chunk.data).map(drop));
+                    // The ingest comes back also after a failure: dropped here it would wake its follower, whose error could
+                    // then be taken for the cause.
+                    (ingest, chunks, written)
+                })
+                .await;
+            result.map_err(self.failed())?;
+            received.fetch_max(ingest.arrived(), Ordering::Relaxed);
+        }
+        Ok(ingest)
+    }
+
+    fn failed<E: Into<crate::error::Cause>>(self) -> impl FnOnce(E) -> Error {
+        Error::layer(&self.blob.digest, Stage::Download)
+    }
 }
 
-/// Appends chunks as they come, all that wait in one go.
-async fn append(
-    mut ingest: Ingest,
-    mut from_network: mpsc::Receiver<Chunk>,
-    blob: &Descriptor,
-    spawner: &Spawner,
-) -> Result<Ingest, Error> {
-    let mut chunks = Vec::with_capacity(CHUNKS_IN_FLIGHT);
-    while from_network.recv_many(&mut chunks, CHUNKS_IN_FLIGHT).await > 0 {
-        let result;
-        (ingest, chunks, result) = spawner
-            .run(move || {
-                let result = chunks.drain(..).try_for_each(|chunk| append_new(&mut ingest, &chunk));
-                // The ingest comes back also after a failure: dropped here it would wake its follower, whose error could
-                // then be taken for the cause.
-                (ingest, chunks, result)
-            })
-            .await;
-        result.map_err(Error::layer(&blob.digest, Stage::Download))?;
-    }
-    Ok(ingest)
+/// What the connections of one blob share.
+#[derive(Debug)]
+struct Shared {
+    pieces: Mutex<Pieces>,
+    /// A server has answered with the part that was asked for.
+    answered: Notify,
+    to_disk: mpsc::Sender<Chunk>,
 }
 
-/// Appends what of `chunk` the file does not have yet.
-///
-/// A registry that does not honour `Range` sends the blob from its start again. The bytes that are there already stay: the
-/// digest decides in the end whether they were the right ones.
-fn append_new(ingest: &mut Ingest, chunk: &Chunk) -> Result<(), unlade_blobs::Error> {
-    let known = usize::try_from(ingest.offset().saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
-    if known < chunk.data.len() {
-        ingest.append(&chunk.data[known..])?;
+impl Shared {
+    /// Tells whether another part can be taken now.
+    fn has_work(&self) -> bool {
+        self.lock().has_work(Instant::now())
     }
-    Ok(())
+
+    fn lock(&self) -> MutexGuard<'_, Pieces> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells whether other connections may have better luck.
+fn is_survivable(error: &unlade_registry::Error) -> bool {
+    is_about_ranges(error) || error.is_retryable()
+}
+
+fn is_about_ranges(error: &unlade_registry::Error) -> bool {
+    matches!(error.main(), unlade_registry::Error::Range { .. })
+}
+
+fn ingest_offset(missing: &[std::ops::Range<u64>]) -> u64 {
+    missing.first().map_or(0, |range| range.start)
 }

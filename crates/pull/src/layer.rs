@@ -11,10 +11,11 @@ use unlade_registry::Client;
 use crate::Warning;
 use crate::budget::{Budget, Permit, Room};
 use crate::error::{Error, Stage};
+use crate::fetch::Fetch;
 use crate::observer::Watch;
 use crate::plan::Job;
 use crate::threads::Spawner;
-use crate::{fetch, unpack};
+use crate::unpack;
 
 /// How long to wait before looking again at a layer that another process, or another pull of this one, is working on.
 const BUSY: Duration = Duration::from_millis(25);
@@ -115,7 +116,11 @@ impl Context {
                 if !job.keep_blob {
                     work.discard_blob();
                 }
-                let bytes = if ingest.offset() > 0 { Bytes::Old } else { Bytes::Fresh };
+                let bytes = if ingest.resumed_at() > 0 {
+                    Bytes::Old
+                } else {
+                    Bytes::Fresh
+                };
                 ended(self.fetch_and_extract(job, work, ingest, permit).await, bytes)
             }
             Err(error) => Attempt::Failed(error, Bytes::Fresh),
@@ -173,16 +178,14 @@ impl Context {
             };
             return Err(Error::layer(&job.blob.digest, Stage::Download)(error));
         };
-        fetch::download(
+        let fetch = Fetch {
             client,
-            &job.repository,
-            &job.blob,
-            ingest,
-            permit,
-            &self.watch,
-            &self.spawner,
-        )
-        .await
+            repository: &job.repository,
+            blob: &job.blob,
+            budget: &self.budget,
+            spawner: &self.spawner,
+        };
+        fetch.download(ingest, permit, &self.watch).await
     }
 
     async fn commit(

@@ -27,6 +27,7 @@ mod explain;
 mod fetch;
 mod layer;
 mod observer;
+mod pieces;
 mod plan;
 mod puller;
 mod repair;

@@ -16,6 +16,7 @@ use crate::redirect::{is_redirect, location, refusal};
 use crate::response::MAX_ERROR_BYTES;
 use crate::retry::{Failure, Retry, retry_after};
 use crate::session::{Proof, Session};
+use crate::throttle::HostPermit;
 use crate::transport::{Lines, Outgoing, Trust};
 use crate::{CredentialsNote, Error, ErrorResponse, Exchange, Proxy, TransportError};
 
@@ -104,13 +105,15 @@ pub(crate) async fn attempt(shared: &Shared, call: &Call<'_>) -> Result<Reply, F
     };
     let mut proof = session.proof(shared, repository).await?;
     for _ in 0..MAX_CHALLENGES {
-        let reply = send(shared, call, session, proof.as_ref()).await?;
+        let mut reply = send(shared, call, session, proof.as_ref()).await?;
         if !is_challenge(&reply) {
             if reply.response.status() == StatusCode::BAD_REQUEST && proof.is_some() {
                 return judge_bad_request(shared, call, (session, repository), reply, proof).await;
             }
             return judge(shared, call, reply, proof.as_ref()).await;
         }
+        // The token may come from the same host, and must not wait for what waits for it.
+        reply.response.extensions_mut().remove::<HostPermit>();
         let Some(better) = session.answer(shared, repository, &reply, proof.as_ref()).await? else {
             return judge(shared, call, reply, proof.as_ref()).await;
         };
@@ -354,7 +357,11 @@ pub(crate) fn transient(exchange: &Exchange, headers: &HeaderMap, response: &Err
         return None;
     }
     let wait = retry_after(headers, SystemTime::now());
-    let retry = wait.map_or(Retry::Backoff, Retry::After);
+    let retry = match wait {
+        Some(wait) => Retry::After(wait),
+        None if status == StatusCode::TOO_MANY_REQUESTS => Retry::Slowly,
+        None => Retry::Backoff,
+    };
     let (exchange, response) = (Box::new(exchange.clone()), Box::new(response.clone()));
     let error = if status == StatusCode::TOO_MANY_REQUESTS {
         Error::RateLimited {

@@ -1,6 +1,7 @@
 //! Blobs as streams that survive the connection they began on.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +17,7 @@ use crate::fallback::{Fallback, Need};
 use crate::range::{Answer, declared_length, judge};
 use crate::response::{content_type, is_page};
 use crate::retry::{Failure, Retrier};
+use crate::throttle::HostPermit;
 use crate::{Error, Exchange, TransportError, Warning};
 
 /// How far a blob has to move on for its earlier failures to be forgotten. A line that breaks again and again on the way
@@ -43,6 +45,10 @@ pub struct BlobStream {
     repository: Repository,
     digest: Digest,
     size: u64,
+    /// Where what was asked for ends.
+    end: u64,
+    /// Whether a part was asked for, that only a part will do.
+    is_part: bool,
     /// Where else the blob may be had, if the registry does not have it (foreign layers).
     urls: Vec<Url>,
     place: Place,
@@ -125,6 +131,25 @@ impl BlobStream {
         descriptor: &Descriptor,
         offset: u64,
     ) -> Result<Self, Error> {
+        Self::open_part(shared, repository, descriptor, offset..descriptor.size, false).await
+    }
+
+    pub(crate) async fn open_range(
+        shared: Arc<Shared>,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        range: Range<u64>,
+    ) -> Result<Self, Error> {
+        Self::open_part(shared, repository, descriptor, range, true).await
+    }
+
+    async fn open_part(
+        shared: Arc<Shared>,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        Range { start: offset, end }: Range<u64>,
+        is_part: bool,
+    ) -> Result<Self, Error> {
         let route = shared.route(repository).await?;
         let fallback = Fallback::new(shared.policy, &route, Need::Pull, |target| {
             shared.ledger.trusts(&descriptor.digest, &target.session)
@@ -135,6 +160,8 @@ impl BlobStream {
             repository: repository.clone(),
             digest: descriptor.digest.clone(),
             size: descriptor.size,
+            end,
+            is_part,
             urls: urls
                 .filter(|url| url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url)))
                 .collect(),
@@ -149,15 +176,15 @@ impl BlobStream {
             current: None,
             shared,
         };
-        if offset > descriptor.size {
-            let (expected, actual) = (descriptor.size, offset);
+        if offset.max(end) > descriptor.size {
+            let (expected, actual) = (descriptor.size, offset.max(end));
             return Err(Error::SizeMismatch {
                 exchange: stream.exchange(),
                 expected,
                 actual,
             });
         }
-        if offset == descriptor.size && offset > 0 {
+        if offset >= end && offset > 0 {
             stream.ended = true;
         } else {
             stream.connect().await?;
@@ -179,7 +206,7 @@ impl BlobStream {
             let read = current.body.next().await;
             match read {
                 Ok(Some(data)) => return self.take(data).map(Some),
-                _ if self.offset == self.size => self.finish(),
+                _ if self.offset >= self.end => self.finish(),
                 Ok(None) if current.end == Some(self.offset) => {
                     // The server sent less than was asked for, as it may.
                     self.current = None;
@@ -203,8 +230,18 @@ impl BlobStream {
         self.restarted
     }
 
-    fn take(&mut self, data: Bytes) -> Result<Chunk, Error> {
+    /// Returns where the stream ends. For a part this is beyond what was asked for if the server ignores ranges and sends the
+    /// whole blob.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn take(&mut self, mut data: Bytes) -> Result<Chunk, Error> {
         let offset = self.offset;
+        if self.is_part {
+            // Some servers know only where a part begins.
+            data.truncate(usize::try_from(self.end - offset).unwrap_or(usize::MAX));
+        }
         let end = offset + data.len() as u64;
         if end > self.size {
             let exchange = self.end_with_exchange();
@@ -216,7 +253,7 @@ impl BlobStream {
         }
         self.offset = end;
         // With a declared length the body is known to end here, and its connection is free again already.
-        if end == self.size && self.current.as_ref().is_some_and(|current| current.end == Some(end)) {
+        if end == self.end && (self.is_part || self.current.as_ref().is_some_and(|current| current.end == Some(end))) {
             self.finish();
         }
         Ok(Chunk { offset, data })
@@ -307,8 +344,13 @@ impl BlobStream {
         // The digest is that of the bytes as stored: nothing on the way may pack or unpack them.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let from = self.offset;
-        if from > 0 {
-            let range = HeaderValue::from_str(&format!("bytes={from}-"));
+        if from > 0 || self.is_part {
+            let range = if self.is_part {
+                format!("bytes={from}-{}", self.end - 1)
+            } else {
+                format!("bytes={from}-")
+            };
+            let range = HeaderValue::from_str(&range);
             headers.extend(range.ok().map(|range| (header::RANGE, range)));
         }
         let target = self.fallback.target();
@@ -332,7 +374,10 @@ impl BlobStream {
             }
             Answer::Whole => {
                 self.check_page(&reply, declared_length(&reply))?;
-                if from > 0 {
+                if self.is_part && from == 0 {
+                    // It does not know ranges. What comes is all of the blob, so that is what this stream is now.
+                    (self.end, self.is_part) = (self.size, false);
+                } else if from > 0 {
                     self.restart(&exchange, "it answered with the whole blob")?;
                 }
                 let end = declared_length(&reply);
@@ -359,14 +404,17 @@ impl BlobStream {
             self.fallback.served();
             self.shared.ledger.served(&self.digest, &self.fallback.target().session);
         }
-        let body = Body::new(reply.response.into_body(), self.shared.transport.timeouts());
+        let mut response = reply.response;
+        let permit = response.extensions_mut().remove::<HostPermit>();
+        let transport = &self.shared.transport;
+        let body = Body::new(response.into_body(), transport.timeouts()).limited(transport.throttle(), permit);
         self.current = Some(Current { body, exchange, end });
     }
 
     /// Refuses a web page. One that has exactly the blob's size is given the benefit of the doubt: the digest decides.
     fn check_page(&self, reply: &Reply, length: Option<u64>) -> Result<(), Failure> {
         let content_type = content_type(reply.response.headers());
-        if is_page(&content_type) && length != Some(self.size - self.offset.min(self.size)) {
+        if is_page(&content_type) && length != Some(self.end.saturating_sub(self.offset)) {
             return Err(Failure::last(Error::Page {
                 exchange: reply.exchange(),
                 content_type,
@@ -379,7 +427,7 @@ impl BlobStream {
     /// Goes back to the start of the blob, once.
     fn restart(&mut self, exchange: &Exchange, reason: &str) -> Result<(), Failure> {
         let (offset, reason) = (self.offset, reason.to_owned());
-        if self.restarted {
+        if self.restarted || self.is_part {
             return Err(Failure::last(Error::Range {
                 exchange: Box::new(exchange.clone()),
                 offset,

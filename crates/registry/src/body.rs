@@ -1,12 +1,14 @@
 //! Reading bodies: piece by piece with a watch on the pace, or whole within a limit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::throttle::{HostPermit, Throttle};
 use crate::{Phase, Timeouts, TransportError};
 
 /// How much of a body that nobody wants is read so that its connection can be used again.
@@ -24,6 +26,11 @@ pub(crate) struct Body {
     min_progress: u64,
     waited: Duration,
     received: u64,
+    throttle: Option<Arc<Throttle>>,
+    /// When the rate allows to read on.
+    not_before: Option<Instant>,
+    /// Held as long as the connection is in use.
+    permit: Option<HostPermit>,
 }
 
 /// Why a body could not be read whole.
@@ -43,7 +50,17 @@ impl Body {
             min_progress: timeouts.min_progress,
             waited: Duration::ZERO,
             received: 0,
+            throttle: None,
+            not_before: None,
+            permit: None,
         }
+    }
+
+    /// Keeps to a rate, and keeps the right to the connection.
+    pub(crate) fn limited(mut self, throttle: Option<Arc<Throttle>>, permit: Option<HostPermit>) -> Self {
+        self.throttle = throttle;
+        self.permit = permit;
+        self
     }
 
     /// Returns the length that the response declared.
@@ -53,6 +70,11 @@ impl Body {
 
     /// Returns the next bytes as they came off the connection; `None` at the end. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, TransportError> {
+        // Our own pace is not the server's.
+        if let Some(until) = self.not_before {
+            sleep_until(until).await;
+            self.not_before = None;
+        }
         loop {
             let started = Instant::now();
             let frame = timeout(self.limit.saturating_sub(self.waited), self.incoming.frame()).await;
@@ -69,6 +91,9 @@ impl Body {
             if self.received >= self.min_progress {
                 self.received = 0;
                 self.waited = Duration::ZERO;
+            }
+            if let Some(throttle) = &self.throttle {
+                self.not_before = throttle.charge(data.len() as u64);
             }
             if !data.is_empty() {
                 return Ok(Some(data));

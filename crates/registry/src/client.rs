@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -56,6 +58,8 @@ impl Client {
             endpoints: None,
             roots: Roots::default(),
             proxies: ProxySettings::none(),
+            rate: None,
+            connections_per_host: None,
             user_agent: HeaderValue::from_static(concat!("unlade/", env!("CARGO_PKG_VERSION"))),
             on_warning: Arc::new(|_| {}),
         }
@@ -118,6 +122,23 @@ impl Client {
         offset: u64,
     ) -> Result<BlobStream, Error> {
         BlobStream::open(Arc::clone(&self.shared), repository, descriptor, offset).await
+    }
+
+    /// Begins to fetch a part of a blob, which must not be empty; as [`Client::blob`] otherwise.
+    ///
+    /// A server that does not know ranges sends the whole blob. Where the part begins at 0 that is taken, and
+    /// [`BlobStream::end`] tells it: the stream then is the whole blob. Elsewhere it is [`Error::Range`], and little of it has
+    /// been received.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn blob_range(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        range: Range<u64>,
+    ) -> Result<BlobStream, Error> {
+        BlobStream::open_range(Arc::clone(&self.shared), repository, descriptor, range).await
     }
 
     /// Fetches a small blob whole, such as a config; size and digest are checked.
@@ -278,6 +299,8 @@ pub struct ClientBuilder {
     endpoints: Option<Arc<dyn EndpointSource>>,
     roots: Roots,
     proxies: ProxySettings,
+    rate: Option<NonZeroU64>,
+    connections_per_host: Option<NonZeroUsize>,
     user_agent: HeaderValue,
     on_warning: WarningHook,
 }
@@ -322,6 +345,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Receives blobs with at most `rate` bytes per second, all of them together. Not limited by default.
+    pub fn limit_rate(mut self, rate: Option<NonZeroU64>) -> Self {
+        self.rate = rate;
+        self
+    }
+
+    /// Uses at most `limit` connections to one host at the same time, be it a registry, a token server or a CDN. Not limited
+    /// by default; how many blobs are fetched at once is for whoever asks for them to limit.
+    pub fn connections_per_host(mut self, limit: Option<NonZeroUsize>) -> Self {
+        self.connections_per_host = limit;
+        self
+    }
+
     /// Calls itself `name` to servers, instead of `unlade/VERSION`.
     pub fn user_agent(mut self, name: HeaderValue) -> Self {
         self.user_agent = name;
@@ -341,7 +377,8 @@ impl ClientBuilder {
     /// # Errors
     /// Settings that contradict each other.
     pub fn build(self) -> Result<Client, Error> {
-        let transport = Transport::new(self.timeouts, self.user_agent, self.roots, self.proxies);
+        let transport = Transport::new(self.timeouts, self.user_agent, self.roots, self.proxies)
+            .limited(self.rate, self.connections_per_host);
         let credentials = Credentials::new(self.credentials, self.on_warning);
         let shared = Shared {
             transport,
@@ -367,6 +404,8 @@ impl fmt::Debug for ClientBuilder {
             .field("endpoints", &self.endpoints)
             .field("roots", &self.roots)
             .field("proxies", &self.proxies)
+            .field("rate", &self.rate)
+            .field("connections_per_host", &self.connections_per_host)
             .field("user_agent", &self.user_agent)
             .finish_non_exhaustive()
     }

@@ -189,7 +189,7 @@ pub enum Error {
         actual: u64,
     },
     /// A server that cannot continue a blob, which broke off again after it had been started anew.
-    #[error("{exchange}: the server cannot continue the blob at byte {offset} ({reason}), and it broke off twice{}", exchange.attempts)]
+    #[error("{exchange}: the server does not give the blob from byte {offset} on ({reason}){}", exchange.attempts)]
     Range {
         /// The request.
         exchange: Box<Exchange>,

@@ -10,6 +10,7 @@
 //! - `fallback`: which of them is asked next, and when; `distrust`: which of them have lied.
 //! - `proxy`: which proxy a URL is reached through.
 //! - `transport`: connections, TLS, timeouts, and which addresses may be connected to. One request in, one response out.
+//! - `throttle`: a rate of bytes and connections for each host, that all requests share.
 //! - `redirect`: follows redirects on top of it, since what may be sent along is ours to decide.
 //! - `session`, `challenge`, `scope`, `token`, `credentials`: what authorises a request, and who shares it.
 //! - `attempt`: one try of one request with all of the above; `retry`: whether and when there is another.
@@ -54,6 +55,7 @@ mod scope;
 mod session;
 mod settings;
 mod tags;
+mod throttle;
 mod token;
 mod token_request;
 mod transport;

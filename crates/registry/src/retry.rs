@@ -14,7 +14,8 @@ pub struct RetryPolicy {
     /// starts counting anew.
     pub attempts: u32,
     /// The wait after the first failure; doubles with each further one, and up to half of it is taken off at random, so
-    /// that clients that failed together do not come back together.
+    /// that clients that failed together do not come back together. Four times as much where the server says that there were
+    /// too many requests, and not when to come back.
     pub backoff: Duration,
     /// What the doubling stops at.
     pub max_backoff: Duration,
@@ -60,6 +61,9 @@ impl fmt::Display for Attempts {
     }
 }
 
+/// How many doublings longer the wait is after an answer that says that there were too many requests.
+const SLOWER: u32 = 2;
+
 /// What may follow a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retry {
@@ -69,6 +73,8 @@ pub(crate) enum Retry {
     AskAgain,
     /// Another attempt after a back-off.
     Backoff,
+    /// Another attempt after a longer back-off: the server has too much to do, and did not say for how long.
+    Slowly,
     /// Another attempt after the time that the server named.
     After(Duration),
 }
@@ -170,6 +176,7 @@ impl Retrier {
                 Some(Duration::ZERO)
             }
             Retry::Backoff => Some(backoff(&self.policy, self.failures, rand::random())),
+            Retry::Slowly => Some(backoff(&self.policy, self.failures + SLOWER, rand::random())),
             Retry::After(wait) if wait > self.policy.max_wait => None,
             // A little later than asked for: never before, and not all at the same moment.
             Retry::After(wait) => Some(wait + Duration::from_millis(100).mul_f64(rand::random())),

@@ -8,6 +8,7 @@ mod resolver;
 mod tls;
 mod tunnel;
 
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub(crate) use self::lines::{Line, Lines};
 
 use self::tls::Authorities;
 use crate::address::names_link_local;
+use crate::throttle::{Hosts, Throttle};
 use crate::{Proxy, ProxySettings, Roots, Timeouts, TlsSettings};
 
 /// How much the origin of a URL is trusted.
@@ -48,6 +50,8 @@ pub(crate) struct Transport {
     timeouts: Timeouts,
     user_agent: HeaderValue,
     proxies: Arc<ProxySettings>,
+    throttle: Option<Arc<Throttle>>,
+    hosts: Hosts,
     authorities: Arc<Authorities>,
     lines: Mutex<Vec<Arc<Lines>>>,
 }
@@ -58,9 +62,23 @@ impl Transport {
             timeouts,
             user_agent,
             proxies: Arc::new(proxies),
+            throttle: None,
+            hosts: Hosts::new(None),
             authorities: Arc::new(Authorities::new(roots)),
             lines: Mutex::default(),
         }
+    }
+
+    /// Keeps to a rate in bytes per second, and to a number of connections for each host.
+    pub(crate) fn limited(mut self, rate: Option<NonZeroU64>, per_host: Option<NonZeroUsize>) -> Self {
+        self.throttle = rate.map(Throttle::new).map(Arc::new);
+        self.hosts = Hosts::new(per_host);
+        self
+    }
+
+    /// Returns the rate that downloads keep to.
+    pub(crate) fn throttle(&self) -> Option<Arc<Throttle>> {
+        self.throttle.clone()
     }
 
     /// Returns the connections under `settings`; servers with the same share them.
@@ -121,14 +139,20 @@ impl Transport {
         *request.uri_mut() = url.as_str().parse().map_err(TransportError::unsendable)?;
         *request.method_mut() = method;
         *request.headers_mut() = headers;
+        let permit = self.hosts.enter(&url).await;
         // The connector keeps its own, shorter time.
         let limit = line.connect + self.timeouts.response;
         match tokio::time::timeout(limit, line.pool.request(request)).await {
-            Ok(Ok(response)) => match proxy {
+            Ok(Ok(mut response)) => match proxy {
                 Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                     Err(TransportError::proxy_login(proxy))
                 }
-                _ => Ok(response),
+                _ => {
+                    if let Some(permit) = permit {
+                        response.extensions_mut().insert(permit);
+                    }
+                    Ok(response)
+                }
             },
             Ok(Err(error)) => Err(TransportError::request(error)),
             Err(_elapsed) => Err(TransportError::timeout(Phase::Response, limit)),

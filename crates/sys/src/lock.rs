@@ -114,6 +114,11 @@ impl FileLock {
         &self.file
     }
 
+    /// Takes note that the file was renamed, by the holder. The path is for messages; the lock is on the file.
+    pub fn renamed(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+
     /// Returns the path that was locked.
     pub fn path(&self) -> &Path {
         &self.path

@@ -6,6 +6,7 @@ mod follow;
 mod ingest;
 mod layout;
 mod processes;
+mod scattered;
 mod store;
 
 use unlade_blobs::{Begin, BlobStore, Ingest};

@@ -50,6 +50,78 @@ fn writer() {
     std::thread::sleep(Duration::from_mins(1));
 }
 
+/// Writes every second piece first, without end in sight, until it is killed.
+#[test]
+#[ignore = "the other process of the tests in this module"]
+#[expect(clippy::disallowed_methods, reason = "how the parent tells its child what to do")]
+fn scattering_writer() {
+    const PIECE: usize = 1 << 20;
+    let Some(root) = std::env::var_os(ROOT) else { return };
+    let bytes = content(SCATTERED);
+    let store = BlobStore::open(Path::new(&root)).unwrap();
+    let mut ingest = owned(&store, &Digest::sha256(&bytes), SCATTERED as u64);
+    assert!(ingest.scatter().unwrap());
+    let pieces = SCATTERED / PIECE;
+    for piece in (1..pieces).step_by(2).chain((0..pieces - 2).step_by(2)) {
+        let start = piece * PIECE;
+        ingest.write_at(start as u64, &bytes[start..start + PIECE]).unwrap();
+        if piece == 1 {
+            println!("at work");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_mins(1));
+}
+
+const SCATTERED: usize = 24 << 20;
+
+#[test]
+fn a_killed_scattering_writer_is_continued_without_trusting_holes() {
+    let fixture = Fixture::new();
+    let bytes = content(SCATTERED);
+    let digest = Digest::sha256(&bytes);
+    let plain = fixture.store.root().join(format!("ingest/sha256-{}", digest.hex()));
+    for round in 0..3 {
+        let mut child = run_in_child("processes::scattering_writer", fixture.store.root());
+        while fixture
+            .store
+            .ingest(&digest)
+            .unwrap()
+            .is_none_or(|ingest| ingest.bytes == 0)
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(40 * round));
+        assert!(matches!(
+            fixture.store.begin(&digest, SCATTERED as u64).unwrap(),
+            Begin::Busy
+        ));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(
+            std::fs::metadata(&plain).unwrap().len(),
+            0,
+            "the plain form tells no lie"
+        );
+    }
+    let mut ingest = owned(&fixture.store, &digest, SCATTERED as u64);
+    assert!(ingest.resumed_at() > 0);
+    let follower = ingest.follower().unwrap();
+    let reader = std::thread::spawn(move || hash(follower, Algorithm::Sha256).unwrap());
+    let missing: u64 = ingest.missing().iter().map(|range| range.end - range.start).sum();
+    assert_eq!(missing + ingest.resumed_at(), SCATTERED as u64);
+    for range in ingest.missing() {
+        let part = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+        ingest.write_at(range.start, &bytes[part]).unwrap();
+    }
+    ingest.complete().unwrap();
+    assert_eq!(std::fs::metadata(&plain).unwrap().len(), SCATTERED as u64);
+    let (found, size) = reader.join().unwrap();
+    ingest.publish(&found, size).unwrap();
+    fixture.store.verify(&digest).unwrap();
+    assert!(crate::ingest_files(&fixture.store).is_empty());
+}
+
 #[test]
 fn a_killed_writer_is_continued_from_its_last_byte() {
     let fixture = Fixture::new();

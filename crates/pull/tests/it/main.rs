@@ -9,5 +9,6 @@ mod mirrors;
 mod power;
 mod processes;
 mod pulls;
+mod ranges;
 mod repair;
 mod support;

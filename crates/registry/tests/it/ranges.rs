@@ -46,7 +46,7 @@ async fn a_200_restarts_once_only() {
     let error = result.unwrap_err();
     assert_eq!(error.class(), ErrorClass::Network);
     assert!(
-        text(&error).contains("cannot continue the blob at byte 60000"),
+        text(&error).contains("does not give the blob from byte 60000 on"),
         "{}",
         text(&error)
     );

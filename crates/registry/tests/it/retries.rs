@@ -178,3 +178,47 @@ async fn a_server_that_does_not_speak_tls_is_asked_once() {
     );
     assert_eq!(fixture.count("GET 1 302"), 1);
 }
+
+#[tokio::test]
+async fn one_connection_a_host_is_enough_for_tokens_redirects_and_blobs_at_once() {
+    let fixture = Fixture::start();
+    fixture.registry.require_token(unlade_test_support::TokenAuth::new());
+    let bytes = crate::noise(300_000);
+    let descriptor = fixture.push(&bytes);
+    fixture.registry.serve_at("/storage/x", bytes.clone());
+    fixture.registry.fault(Fault::on_blobs().redirect(307, "/storage/x"));
+    let client = fixture
+        .builder()
+        .connections_per_host(std::num::NonZeroUsize::new(1))
+        .build()
+        .unwrap();
+    let repository = fixture.repository();
+    let three = tokio::join!(
+        crate::fetch(&client, &repository, &descriptor),
+        crate::fetch(&client, &repository, &descriptor),
+        crate::fetch(&client, &repository, &descriptor)
+    );
+    for fetched in [three.0, three.1, three.2] {
+        assert_eq!(fetched.unwrap(), bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_limited_rate_takes_its_time() {
+    let fixture = Fixture::start();
+    let bytes = crate::noise(600_000);
+    let descriptor = fixture.push(&bytes);
+    let client = fixture
+        .builder()
+        .limit_rate(std::num::NonZeroU64::new(1_000_000))
+        .build()
+        .unwrap();
+    let (started, repository) = (std::time::Instant::now(), fixture.repository());
+    let two = tokio::join!(
+        crate::fetch(&client, &repository, &descriptor),
+        crate::fetch(&client, &repository, &descriptor)
+    );
+    assert_eq!((two.0.unwrap(), two.1.unwrap()), (bytes.to_vec(), bytes.to_vec()));
+    // 1.2 MB at 1 MB/s; the last chunk of each is not waited for, nor the burst. There is no upper bound on a busy machine.
+    assert!(started.elapsed().as_millis() >= 500, "{:?}", started.elapsed());
+}

@@ -4,6 +4,8 @@
 //! - [`Finished`], [`Running`]: what a run gave, and one that is still going.
 //! - [`Filesystem`]: ext4, xfs or memory, mounted for one test, which can run full or lose its power.
 //! - [`RealRegistry`]: Debian's `docker-registry` on a loopback port.
+//! - [`Nginx`]: Debian's `nginx`, to which such a registry may send its clients for blobs.
+//! - [`Valve`]: holds back what a server sends, until the test has seen enough.
 //! - [`FarSide`]: a network namespace that is reached only through a [`RealProxy`].
 //! - [`real`]: `skopeo` and `umoci`, the second opinion on what an image is.
 //!
@@ -19,12 +21,16 @@ mod command;
 mod filesystem;
 mod home;
 mod network;
+mod nginx;
 pub mod real;
 mod registry;
+mod valve;
 
 pub use binary::binary;
 pub use command::{Command, Finished, Running};
 pub use filesystem::{Filesystem, Kind};
 pub use home::{Home, Leftovers, NOBODY, Pulled};
 pub use network::{FarSide, RealProxy};
+pub use nginx::{Nginx, Served};
 pub use registry::RealRegistry;
+pub use valve::Valve;

@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use unlade_test_support::{Artifact, TokenSigner};
+use unlade_oci::Digest;
+use unlade_test_support::{Artifact, Identity, TokenSigner};
 
 use crate::{network, real};
 
@@ -51,11 +52,32 @@ impl RealRegistry {
 
     /// Starts an empty registry that wants this name and password, which are fixed.
     pub fn start_with_password() -> Self {
+        Self::start_with(password)
+    }
+
+    /// Starts an empty registry that speaks TLS, and wants that name and password.
+    pub fn start_with_password_and_tls(identity: &Identity) -> Self {
         Self::start_with(|directory| {
-            let file = directory.join("htpasswd");
-            fs::write(&file, HTPASSWD).expect("a file of passwords for the registry");
-            format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display())
+            let (certificate, key) = identity.write(directory, "tls");
+            format!(
+                "  tls:\n    certificate: {}\n    key: {}\n{}",
+                certificate.display(),
+                key.display(),
+                password(directory)
+            )
         })
+    }
+
+    /// Starts an empty registry that wants that name and password, and sends its clients to another server for blobs.
+    pub fn start_with_password_and_blobs_at(host: &str) -> Self {
+        let elsewhere =
+            format!("middleware:\n  storage:\n  - name: redirect\n    options:\n      baseurl: http://{host}/\n");
+        Self::start_with(|directory| format!("{elsewhere}{}", password(directory)))
+    }
+
+    /// Starts a cache that fetches what it does not have from the registry at `host`.
+    pub fn start_cache_of(host: &str) -> Self {
+        Self::start_with(|_| format!("proxy:\n  remoteurl: http://{host}\n"))
     }
 
     /// Starts an empty registry that wants the tokens of a token server.
@@ -92,6 +114,41 @@ impl RealRegistry {
         }
         let log = fs::read_to_string(directory.path().join("log")).unwrap_or_default();
         panic!("docker-registry does not start:\n{log}");
+    }
+
+    /// Kills the server. Its data and its port are kept for [`Self::start_again`].
+    pub fn stop(&mut self) {
+        self.server.kill().expect("the registry is there");
+        self.server.wait().expect("a child can be waited for");
+    }
+
+    /// Starts the server that was stopped, and waits until it answers.
+    pub fn start_again(&mut self) {
+        // Somebody else may have the port for a moment, for a connection of its own.
+        for _ in 0..5 {
+            let mut command = Command::new("docker-registry");
+            command.arg("serve").arg(self.directory.path().join("config.yml"));
+            self.server = run(command, self.directory.path());
+            if wait_until_it_answers(&mut self.server, self.address) {
+                return;
+            }
+        }
+        panic!("docker-registry does not start again on {}", self.address);
+    }
+
+    /// Returns the directory of its data.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Tells whether it has the blob itself, whole.
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        let hex = digest.hex();
+        let blobs = self
+            .data()
+            .join("docker/registry/v2/blobs")
+            .join(digest.algorithm().as_str());
+        blobs.join(&hex[..2]).join(hex).join("data").is_file()
     }
 
     /// Returns `127.0.0.1:PORT`.
@@ -142,7 +199,14 @@ impl Drop for RealRegistry {
     }
 }
 
-fn free_address() -> SocketAddr {
+/// Writes the file of passwords and returns what the configuration says of it.
+fn password(directory: &Path) -> String {
+    let file = directory.join("htpasswd");
+    fs::write(&file, HTPASSWD).expect("a file of passwords for the registry");
+    format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display())
+}
+
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("an address")
 }
@@ -190,6 +254,6 @@ fn answers(address: SocketAddr) -> std::io::Result<bool> {
     stream.write_all(format!("GET /v2/ HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer)?;
-    // One that wants a login says so.
-    Ok(answer.ends_with(b" 200") || answer.ends_with(b" 401"))
+    // One that wants a login says so, and so does one that wants TLS.
+    Ok([b" 200", b" 401", b" 400"].iter().any(|code| answer.ends_with(*code)))
 }

@@ -201,9 +201,7 @@ mod tests {
         assert_eq!(failed, 2);
         assert!(text.contains("  b::privileged_mount: needs root"), "{text}");
         assert!(
-            text.contains(
-                "  real_pull: needs docker-registry, skopeo, umoci, podman, python3, setfattr, mkfs.ext4 and mkfs.xfs"
-            ),
+            text.contains("  real_pull: needs docker-registry, nginx, skopeo, umoci, podman, python3, setfattr,"),
             "{text}"
         );
         assert_eq!(text.lines().last(), Some("6 passed, 2 failed, 3 skipped"));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use unlade_test_support::{Fault, Gate, fixtures};
 use unlade_tests::Home;
 
-use crate::support::{SOON, fat_layer, image_of, serve};
+use crate::support::{SOON, fat_layer, image_of, ingested, serve, wait_until};
 
 const FAT: usize = 8 << 20;
 
@@ -123,19 +123,4 @@ fn ctrl_c_ends_a_pull_within_a_second_and_cleanly() {
     assert!(registry.blob_bytes_served(&layer.digest) < size * 60 / 100);
     home.leftovers().assert_nothing_half_done();
     gate.open();
-}
-
-/// Returns how many bytes of blobs are in the store so far.
-fn ingested(home: &Home) -> u64 {
-    let path = |name: &String| home.store().join("ingest").join(name);
-    let size = |name: &String| path(name).metadata().map_or(0, |metadata| metadata.len());
-    home.leftovers().ingest.iter().map(size).sum()
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let since = Instant::now();
-    while !condition() {
-        assert!(since.elapsed() < SOON, "it takes too long until {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -18,6 +18,7 @@ mod prune;
 mod pulls;
 mod real_images;
 mod real_logins;
+mod real_servers;
 mod secrets;
 mod support;
 mod verify;

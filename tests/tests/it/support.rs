@@ -1,8 +1,9 @@
 //! Images and registries that several modules use.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use unlade_test_support::{Artifact, Compression, FakeRegistry, Image, ImageBuilder, Layer, LayerBuilder};
+use unlade_tests::Home;
 
 /// How long a test waits for what must happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -28,7 +29,7 @@ pub(crate) fn fat_layer(name: &str, bytes: usize) -> Layer {
 }
 
 /// Bytes that do not compress, the same for the same name (Marsaglia's xorshift).
-fn noise(name: &str, bytes: usize) -> Vec<u8> {
+pub(crate) fn noise(name: &str, bytes: usize) -> Vec<u8> {
     let seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut state = name
         .bytes()
@@ -59,4 +60,20 @@ pub(crate) fn blob_requests(registry: &FakeRegistry) -> Vec<(String, usize)> {
         .collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     counts
+}
+
+/// Returns how many bytes of blobs are in the store so far.
+pub(crate) fn ingested(home: &Home) -> u64 {
+    let path = |name: &String| home.store().join("ingest").join(name);
+    let size = |name: &String| path(name).metadata().map_or(0, |metadata| metadata.len());
+    home.leftovers().ingest.iter().map(size).sum()
+}
+
+/// Waits until something is so, and fails the test if that takes too long.
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !condition() {
+        assert!(since.elapsed() < SOON, "it takes too long until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

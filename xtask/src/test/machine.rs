@@ -12,8 +12,9 @@ use tempfile::TempDir;
 use super::tiers::Need;
 
 /// A program that tests or fixtures use, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("docker-registry", "docker-registry"),
+    ("nginx", "nginx"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
     ("podman", "podman"),
@@ -90,6 +91,7 @@ impl Machine {
             Need::Root => self.has_rights,
             Need::RealPrograms => [
                 "docker-registry",
+                "nginx",
                 "skopeo",
                 "umoci",
                 "podman",

@@ -51,7 +51,9 @@ impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Root => "root's rights (CAP_SYS_ADMIN and CAP_MKNOD)",
-            Self::RealPrograms => "docker-registry, skopeo, umoci, podman, python3, setfattr, mkfs.ext4 and mkfs.xfs",
+            Self::RealPrograms => {
+                "docker-registry, nginx, skopeo, umoci, podman, python3, setfattr, mkfs.ext4 and mkfs.xfs"
+            }
             Self::Proxies => "tinyproxy, microsocks and iproute2",
             Self::DebianImage => "an image made of Debian's packages (mmdebstrap and a mirror)",
         })

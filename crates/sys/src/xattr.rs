@@ -45,8 +45,8 @@ impl Dir {
 
     /// Returns the value of the extended attribute `attribute` of `name` itself, if it has it.
     pub fn xattr(&self, name: &OsStr, attribute: &OsStr) -> Result<Option<Vec<u8>>> {
-        let path = self.magic_path_of(name);
-        value_of(|buffer| rustix::fs::lgetxattr(path.as_deref().map_err(|errno| *errno)?, attribute, buffer))
+        self.magic_path_of(name)
+            .and_then(|path| value_of(|buffer| rustix::fs::lgetxattr(&path, attribute, buffer)))
             .map_err(Error::on("read the extended attributes of", &self.path().join(name)))
     }
 
@@ -77,7 +77,8 @@ impl Dir {
 fn value_of(call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Option<Vec<u8>>, Errno> {
     match sized(call) {
         Ok(value) => Ok(Some(value)),
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        // A name that the kernel finds invalid, such as `user.`, is one that nothing has.
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::INVAL) => Ok(None),
         Err(errno) => Err(errno),
     }
 }
@@ -128,6 +129,8 @@ mod tests {
         assert_eq!(dir.xattr(file, attribute).unwrap().unwrap(), long);
         assert!(dir.xattr_names(file).unwrap().contains(&attribute.to_owned()));
         assert!(dir.xattr(file, OsStr::new("user.unlade.none")).unwrap().is_none());
+        assert!(dir.xattr(file, OsStr::new("user.")).unwrap().is_none());
+        assert!(dir.xattr(OsStr::new("a/b"), attribute).is_err());
         dir.set_own_xattr(attribute, b"").unwrap();
         assert_eq!(dir.own_xattr(attribute).unwrap().unwrap(), b"");
         assert!(dir.own_xattr_names().unwrap().contains(&attribute.to_owned()));

@@ -79,7 +79,7 @@ impl Client {
     /// Asks a registry whether it takes a login, and returns which kind it wanted.
     ///
     /// The login is the one given, whatever the client's own source of credentials knows. A registry that wants none
-    /// ([`Authentication::Open`](crate::Authentication::Open)) has not looked at it.
+    /// ([`Authentication::Open`]) has not looked at it.
     ///
     /// # Errors
     /// The registry or its token server refuses the login ([`Error::class`] is `Auth`), or cannot be reached.

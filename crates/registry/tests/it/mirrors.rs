@@ -345,7 +345,7 @@ async fn the_error_names_each_server_and_its_reason() {
         text.starts_with(&format!("none of the 3 servers for {host} could give it: ")),
         "{text}"
     );
-    for part in ["refused", "503", "does not exist or needs a login"] {
+    for part in ["refused", "status 503", "does not exist or needs a login"] {
         assert_eq!(text.matches(part).count(), 1, "{part}: {text}");
     }
     assert!(

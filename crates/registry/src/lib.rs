@@ -15,7 +15,7 @@
 //! - `session`, `challenge`, `scope`, `token`, `credentials`: what authorises a request, and who shares it.
 //! - `attempt`: one try of one request with all of the above; `retry`: whether and when there is another.
 //! - `describe`: what would be asked, told without asking.
-//! - `manifest`, `blob`, `range`, `tags`, `referrers`, `ping`, `login`: the requests themselves.
+//! - `manifest`, `blob`, `range`, `pages`, `tags`, `referrers`, `ping`, `login`: the requests themselves.
 //! - `error`, `exchange`, `response`, `safe_url`: how failures are told.
 //!
 //! # Invariants
@@ -42,6 +42,7 @@ mod exchange;
 mod fallback;
 mod login;
 mod manifest;
+mod pages;
 mod ping;
 mod proxy;
 mod range;

@@ -5,9 +5,10 @@ use std::time::Duration;
 /// How long the parts of a request may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For name lookup, TCP and TLS together.
+    /// For name lookup, proxy, TCP and TLS together.
     pub connect: Duration,
-    /// From the request's last byte to the response's headers.
+    /// From when there is a connection, new or kept, to the response's headers. The time that it took to connect does not
+    /// count.
     pub response: Duration,
     /// For `min_progress` bytes of a body to arrive; a body that is slower is a stall.
     pub idle: Duration,

@@ -9,6 +9,7 @@ mod tls;
 mod tunnel;
 
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::capture_connection;
+use tokio::time::error::Elapsed;
 use url::Url;
 
 pub use self::error::{Phase, TlsProblem, TransportError};
@@ -140,9 +143,7 @@ impl Transport {
         *request.method_mut() = method;
         *request.headers_mut() = headers;
         let permit = self.hosts.enter(&url).await;
-        // The connector keeps its own, shorter time.
-        let limit = line.connect + self.timeouts.response;
-        match tokio::time::timeout(limit, line.pool.request(request)).await {
+        match self.answer(line, request).await {
             Ok(Ok(mut response)) => match proxy {
                 Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
                     Err(TransportError::proxy_login(proxy))
@@ -155,7 +156,24 @@ impl Transport {
                 }
             },
             Ok(Err(error)) => Err(TransportError::request(error)),
-            Err(_elapsed) => Err(TransportError::timeout(Phase::Response, limit)),
+            Err(_elapsed) => Err(TransportError::timeout(Phase::Response, self.timeouts.response)),
         }
+    }
+
+    /// Waits for the answer, as long as `response` says from when there is a connection, new or kept, to send the request on.
+    /// How long making one may take is the connector's affair.
+    async fn answer(
+        &self,
+        line: &Line,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Result<Response<Incoming>, hyper_util::client::legacy::Error>, Elapsed> {
+        let mut connection = capture_connection(&mut request);
+        let mut answer = pin!(line.pool.request(request));
+        tokio::select! {
+            biased;
+            answer = &mut answer => return Ok(answer),
+            connected = connection.wait_for_connection_metadata() => drop(connected),
+        }
+        tokio::time::timeout(self.timeouts.response, answer).await
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -52,6 +53,7 @@ struct Shared {
 struct State {
     login: Option<(String, String)>,
     refusal: Option<u16>,
+    delay: Duration,
     seen: Vec<String>,
 }
 
@@ -116,6 +118,11 @@ impl FakeProxy {
         self.shared.lock().refusal = Some(code);
     }
 
+    /// Takes its time with every connection from now on.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.lock().delay = delay;
+    }
+
     /// Returns what was asked so far: `GET http://…`, `CONNECT host:port` (also for SOCKS).
     pub fn seen(&self) -> Vec<String> {
         self.shared.lock().seen.clone()
@@ -137,6 +144,12 @@ impl Drop for FakeProxy {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let delay = self.lock().delay;
+        tokio::time::sleep(delay).await;
+        TcpStream::connect(&self.target).await
     }
 }
 
@@ -201,7 +214,7 @@ async fn forward(
     if let Some(status) = refusal {
         return Ok(empty(StatusCode::from_u16(status)?));
     }
-    let mut target = TcpStream::connect(&shared.target).await?;
+    let mut target = shared.connect().await?;
     if request.method() == Method::CONNECT {
         let upgrade = hyper::upgrade::on(request);
         let tunnel = async move {
@@ -268,11 +281,13 @@ async fn serve_socks(mut client: TcpStream, shared: Arc<Shared>) -> io::Result<(
     let port = u16::from_be_bytes(bytes(&mut client).await?);
     shared.lock().seen.push(format!("CONNECT {host}:{port}"));
     let code = refusal.map_or(0, |code| u8::try_from(code).unwrap_or(1));
-    client.write_all(&[5, code, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
-    if code == 0 {
-        let mut target = TcpStream::connect(&shared.target).await?;
-        copy_bidirectional(&mut client, &mut target).await?;
+    let reply = [5, code, 0, 1, 0, 0, 0, 0, 0, 0];
+    if code != 0 {
+        return client.write_all(&reply).await;
     }
+    let mut target = shared.connect().await?;
+    client.write_all(&reply).await?;
+    copy_bidirectional(&mut client, &mut target).await?;
     Ok(())
 }
 

@@ -58,7 +58,6 @@ struct Kind {
 /// What one request goes out through.
 pub(crate) struct Line {
     pub(super) pool: Pool,
-    pub(super) connect: Duration,
 }
 
 impl Lines {
@@ -93,10 +92,7 @@ impl Lines {
             let made = self.pool(kind, self.tls(kind).await?);
             self.pools().entry(kind).or_insert(made).clone()
         };
-        Ok(Line {
-            pool,
-            connect: self.connect,
-        })
+        Ok(Line { pool })
     }
 
     async fn tls(&self, kind: Kind) -> Result<ClientConfig, ConfigError> {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use unlade_oci::ErrorClass;
-use unlade_registry::{Client, Selector, Timeouts};
-use unlade_test_support::Fault;
+use unlade_registry::{Client, ProxySettings, Selector, Timeouts};
+use unlade_test_support::{FakeProxy, Fault};
 
 use crate::{Fixture, fetch, noise, read, tag, text};
 
@@ -107,8 +107,29 @@ async fn silence_before_the_answer_is_tried_again() {
         .unwrap_err();
     assert_eq!(error.class(), ErrorClass::Timeout);
     assert!(
-        text(&error).contains("got no answer within 0.7 s (after 4 attempts"),
+        text(&error).contains("got no answer within 0.2 s (after 4 attempts"),
         "{}",
         text(&error)
     );
+}
+
+#[tokio::test]
+async fn the_time_to_connect_is_none_of_the_time_for_the_answer() {
+    let fixture = Fixture::start();
+    let proxy = FakeProxy::socks(fixture.registry.host());
+    proxy.delay(Duration::from_secs(2));
+    let proxies = ProxySettings::none()
+        .with_all(proxy.url().parse().unwrap())
+        .with_loopback(true);
+    let timeouts = Timeouts {
+        connect: Duration::from_mins(1),
+        response: Duration::from_secs(1),
+        ..Timeouts::default()
+    };
+    let client = fixture.builder().proxies(proxies).timeouts(timeouts).build().unwrap();
+    client
+        .manifest(&fixture.repository(), &Selector::Tag(&tag()))
+        .await
+        .unwrap();
+    assert_eq!(proxy.seen().len(), 1, "{:?}", proxy.seen());
 }

@@ -162,10 +162,11 @@ impl Puller {
             spawner: &spawner,
         };
         for (reference, lookup) in references.iter().zip(&lookups) {
-            let known = if options.policy == Policy::Always {
-                None
-            } else {
-                lookup.target()
+            let known = match lookup.target() {
+                Some(recorded) if options.policy == Policy::Always => {
+                    documents.still_leads_to(reference, recorded).await?.then_some(recorded)
+                }
+                recorded => recorded,
             };
             resolutions.push(documents.resolve(reference, options.platform.as_ref(), known).await?);
         }

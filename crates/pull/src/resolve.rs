@@ -122,6 +122,28 @@ impl Documents<'_> {
         Ok(manifest)
     }
 
+    /// Asks whether the name still stands for `recorded`, without having it sent: what is sent counts as a pull where pulls are
+    /// counted. A registry that does not say is not believed to.
+    pub(crate) async fn still_leads_to(&self, reference: &Reference, recorded: &Digest) -> Result<bool, Error> {
+        if reference.digest().is_some() {
+            return Ok(true);
+        }
+        let client = self.network(reference, "its manifest".to_owned())?;
+        let selector = Selector::from(reference);
+        match client.head_manifest(reference.repository(), &selector).await {
+            Ok(head) => Ok(head.digest.as_ref() == Some(recorded)),
+            Err(source) if source.is_retryable() => Err(Error::Resolve {
+                reference: Box::new(reference.clone()),
+                source: Box::new(source),
+            }),
+            // Some do not take the method as it is meant. What the answer is to be is told by the request that follows.
+            Err(error) => {
+                tracing::debug!(%reference, %error, "the registry does not tell what a name stands for");
+                Ok(false)
+            }
+        }
+    }
+
     /// Goes from the name through indexes, if there are any, to a manifest.
     async fn descend(
         &self,

@@ -44,11 +44,7 @@ pub(crate) trait Paged {
 /// Reads all pages, in the order of the server.
 ///
 /// A list is no more than what a server says, as a tag is, so only those are asked that may say what a tag means.
-pub(crate) async fn list<P: Paged>(
-    shared: &Shared,
-    repository: &Repository,
-    paged: &P,
-) -> Result<Vec<P::Item>, Error> {
+pub(crate) async fn list<P: Paged>(shared: &Shared, repository: &Repository, paged: &P) -> Result<Vec<P::Item>, Error> {
     let route = shared.route(repository).await?;
     let mut fallback = Fallback::new(shared.policy, &route, Need::Resolve, |_| true)?;
     let mut listing = Listing::new(paged, fallback.target());

@@ -19,6 +19,7 @@ mod pulls;
 mod real_images;
 mod real_logins;
 mod real_servers;
+mod requests;
 mod secrets;
 mod support;
 mod verify;

@@ -43,7 +43,7 @@ impl Store {
         Ok(self.database.touch(&rows)?)
     }
 
-    /// Flushes what was written under this boot and not flushed yet, and records that it was.
+    /// Flushes what was written under this boot and not flushed yet, records that it was, and empties the database's log.
     ///
     /// Does nothing, at the price of one query, unless some of it is at least `age` old: by then the kernel has written
     /// most of it, and waiting for the rest is short. Takes no lock but the database's, and belongs after the answer.
@@ -74,6 +74,7 @@ impl Store {
             }
         }
         self.database.mark_synced(&unsynced)?;
+        self.database.checkpoint()?;
         Ok(Settled {
             blobs: unsynced.blobs.len() as u64,
             directories: unsynced.directories.len() as u64,

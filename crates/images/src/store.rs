@@ -88,6 +88,9 @@ impl Store {
         unlade_sys::create_private_dir(&root.join("locks"))?;
         let blobs = BlobStore::open_with(&root, options.durability)?;
         let database = Database::open(root.join("metadata.db"))?;
+        if options.durability == Durability::Sync {
+            database.flush_commits()?;
+        }
         let layers = match &options.layer_path {
             Some(path) => LayerRoot::outside(path)?,
             None => LayerRoot::of_store(&root)?,

@@ -12,7 +12,12 @@
 //!
 //! # Durability
 //! `synchronous = NORMAL`: a commit is not flushed. After a power failure the database is whole, but may lack the last
-//! commits; what the lost rows named is then unknown to the store and fetched again.
+//! commits; what the lost rows named is then unknown to the store and fetched again. [`Database::flush_commits`] is for
+//! those who would rather wait.
+//!
+//! Nor is the log moved into the file when the last connection closes, as SQLite does by itself: that waits for the disk
+//! twice, behind all that a pull has just written. [`Database::checkpoint`] does it when there is time. Until then the log
+//! is a part of the database; it is moved in any case when it has grown to 4 MiB.
 //!
 //! # Reading only
 //! Where the file or its directory cannot be written, reads work and writes end in [`Error::ReadOnly`].
@@ -121,6 +126,33 @@ impl Database {
         self.inner.mode != Mode::Write
     }
 
+    /// Makes every later commit of this process wait until the disk has it.
+    pub fn flush_commits(&self) -> Result<()> {
+        self.first()
+            .pragma_update(None, "synchronous", "FULL")
+            .map_err(|error| Error::sqlite(self.path(), "make commits wait for the disk", Duration::ZERO, error))
+    }
+
+    /// Moves the write-ahead log into the file and empties it; waits for the disk.
+    ///
+    /// Where another process is reading or writing, as much is moved as can be without waiting for it, and the rest
+    /// another time. Nothing is lost by leaving it out.
+    pub fn checkpoint(&self) -> Result<()> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let connection = self.first();
+        let moved = connection
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+        let outcome = connection.busy_timeout(PATIENCE).and(moved);
+        match outcome {
+            Err(error) if is_busy(&error) => Ok(()),
+            outcome => outcome.map_err(|error| Error::sqlite(self.path(), "empty its log", started.elapsed(), error)),
+        }
+    }
+
     /// Checks the whole file and every reference in it; returns one line for each fault, so nothing if it is sound.
     ///
     /// Reads all of the database: for a command that verifies, not for every start.
@@ -162,7 +194,6 @@ impl Database {
         let found = migrations::user_version(&connection).map_err(|error| opening(path, error))?;
         let supported = migrations::latest_version();
         if found > supported {
-            leave_as_is(&connection);
             return Err(Error::Newer {
                 path: path.to_owned(),
                 found,
@@ -177,7 +208,6 @@ impl Database {
         };
         let fresh = found == 0 && tables == 0;
         if !ours && !fresh {
-            leave_as_is(&connection);
             return Err(Error::Foreign { path: path.to_owned() });
         }
         let unwritable = mode != Mode::Write || connection.is_readonly("main").map_err(|error| opening(path, error))?;
@@ -376,6 +406,7 @@ fn manager(path: &Path, mode: Mode) -> SqliteConnectionManager {
         .with_init(|connection| {
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
             connection.busy_timeout(PATIENCE)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection
                 .execute_batch("PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL; PRAGMA trusted_schema = OFF;")
         })
@@ -390,13 +421,6 @@ fn use_log(connection: &Connection, path: &Path) -> Result<()> {
         tracing::warn!(path = %path.display(), mode, "the filesystem bears no write-ahead log, another journal is used");
     }
     Ok(())
-}
-
-/// Keeps SQLite from tidying up the log as the connection closes: the file is not ours to change.
-fn leave_as_is(connection: &Connection) {
-    if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
-        tracing::debug!(%error, "could not switch the checkpoint at close off");
-    }
 }
 
 fn opening(path: &Path, error: rusqlite::Error) -> Error {

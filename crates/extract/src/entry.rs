@@ -7,6 +7,8 @@
 //! **Invariant:** an [`Entry::path`] has no leading or trailing slash, no empty, `.` or `..` component and no NUL; its
 //! components have at most 255 bytes. The empty path is the root.
 
+use std::fs::File;
+
 use crate::Error;
 
 /// One entry of a layer.
@@ -103,6 +105,11 @@ pub trait Content {
     ///
     /// A hole at the end of the file has no extent: the file is as long as [`Kind::File`] says.
     fn next(&mut self) -> Result<Option<Extent<'_>>, Error>;
+
+    /// Returns the file that the data is in, if it is in one: a writer may then share it instead of copying it.
+    fn file(&self) -> Option<&File> {
+        None
+    }
 }
 
 /// A writer of a layer's entries.

@@ -13,6 +13,7 @@
 //! | `inflate` | gzip, zstd or nothing |
 //! | `tar` | the reading half: blocks → entries |
 //! | `entry` | the seam: [`Entry`], [`EntrySink`] |
+//! | `lower` | what a layer's extraction asks of the layers below: [`Lower`], [`Removals`] |
 //! | `directory` | today's writing half: entries → a layer directory |
 //! | `compare` | a layer directory held against its layer |
 //!
@@ -26,6 +27,7 @@ mod directory;
 mod entry;
 mod error;
 mod inflate;
+mod lower;
 mod options;
 mod pipeline;
 mod progress;
@@ -45,8 +47,11 @@ use unlade_sys::Dir;
 
 pub use crate::compare::{Comparison, Deviation, Difference, compare_layer};
 use crate::directory::DirectoryWriter;
+pub use crate::directory::{FileContent, TreeWriter};
 pub use crate::entry::{Content as EntryContent, Entry, EntrySink, Extent, Kind, NullSink, Time, Xattr};
 pub use crate::error::Error;
+use crate::lower::RemovalSink;
+pub use crate::lower::{Lower, LowerKind, LowerNode, Removals};
 pub use crate::options::{Limits, Options, Privilege, Whiteouts};
 pub use crate::progress::{Progress, Total};
 pub use crate::raw_path::{EscapeError, RawPath};
@@ -98,6 +103,54 @@ fn confined<T: Send>(target: Option<&Dir>, work: impl FnOnce() -> Result<T, Erro
         })?;
         thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
+}
+
+/// Extracts a layer as [`extract_layer`] does, on top of the layers in `lower`: parents that it does not declare are those
+/// of the layers below, links among them; targets of hard links are found there and copied; and what it removes is what is
+/// there.
+///
+/// `removals` are those of the same layer, see [`read_removals`]. The directory, put on top of the layers below, gives the
+/// tree that applying the layer to theirs gives.
+///
+/// # Errors
+/// As [`extract_layer`]; moreover a hard link whose target neither the layer nor one below has is refused.
+#[expect(clippy::too_many_arguments, reason = "those of `extract_layer` and what is below")]
+pub fn extract_layer_on<R: Read + Send>(
+    input: R,
+    target: &Dir,
+    lower: &dyn Lower,
+    removals: &Removals,
+    blob_algorithm: Algorithm,
+    diff_algorithm: Algorithm,
+    options: &Options,
+    progress: &Progress,
+) -> Result<LayerReport, Error> {
+    let mut writer = DirectoryWriter::on_top(target, options, lower, removals)?;
+    let limits = &options.limits;
+    let mut report = pipeline::run(input, &mut writer, blob_algorithm, diff_algorithm, limits, progress)?;
+    let mut summary = writer.into_summary();
+    summary.absorb(report.summary);
+    report.summary = summary;
+    Ok(report)
+}
+
+/// Reads the layer that `input` delivers to its end and returns what it removes from the layers below.
+///
+/// # Errors
+/// As [`digest_layer`].
+pub fn read_removals<R: Read + Send>(
+    input: R,
+    blob_algorithm: Algorithm,
+    diff_algorithm: Algorithm,
+    limits: &Limits,
+    progress: &Progress,
+) -> Result<(Removals, LayerReport), Error> {
+    let mut sink = RemovalSink {
+        removals: Removals::default(),
+        limit: limits.deferred_bytes,
+    };
+    let report = pipeline::run(input, &mut sink, blob_algorithm, diff_algorithm, limits, progress)?;
+    Ok((sink.removals, report))
 }
 
 /// Reads the layer that `input` delivers as [`extract_layer`] does, with the same checks of its form, and makes no files.

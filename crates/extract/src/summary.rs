@@ -47,6 +47,8 @@ pub enum Note {
     WhiteoutWithoutEffect,
     /// A hard link's target is not in this layer; nothing was made.
     HardLinkToLower,
+    /// A hard link's target is in a lower layer and was copied from there, so that there is something to link.
+    LowerFileCopied,
     /// A size was stated for an entry that has no data.
     SizeIgnored,
     /// The archive has no end marker.
@@ -85,8 +87,14 @@ pub struct Summary {
     pub root_declared: bool,
     /// Directories that entries needed and the layer does not declare, sorted, without the root.
     pub implied_parents: Vec<RawPath>,
+    /// Directories that entries needed and that something else replaced later in the layer.
+    pub replaced_parents: Vec<RawPath>,
     /// Hard links that need a layer below, in the archive's order.
     pub lower_hard_links: Vec<LowerHardLink>,
+    /// Directories that hold whiteouts, or that are there for an opaque marker alone, sorted.
+    pub removal_directories: Vec<RawPath>,
+    /// Whiteouts and opaque markers whose way leads through a symbolic link of this layer.
+    pub removals_through_links: Vec<RawPath>,
 }
 
 impl Summary {
@@ -95,9 +103,14 @@ impl Summary {
         self.notes.get(&note).map_or(0, |count| count.count)
     }
 
-    /// Says whether what was made depends on the layers below, so that it may have to be made against them.
+    /// Says whether what was made may depend on the layers below, so that it has to be held against them.
     pub fn depends_on_lower(&self) -> bool {
-        !self.implied_parents.is_empty() || !self.lower_hard_links.is_empty()
+        !self.root_declared
+            || !self.implied_parents.is_empty()
+            || !self.replaced_parents.is_empty()
+            || !self.lower_hard_links.is_empty()
+            || !self.removal_directories.is_empty()
+            || !self.removals_through_links.is_empty()
     }
 
     pub(crate) fn note(&mut self, note: Note, path: &[u8]) {

@@ -143,7 +143,10 @@ impl ManifestRecord {
                 ":diff_id": layer.diff_id.to_string(),
                 ":media_type": layer.media_type.as_str(),
                 ":size": columns::integer(layer.size),
-                ":chain_id": layer.chain_id.as_ref().map(ToString::to_string),
+                ":chain_id": match &layer.chain_id {
+                    Some(chain_id) => Some(chain_id.to_string()),
+                    None => layer.is_stacked.then(String::new),
+                },
             })?;
         }
         Ok(())

@@ -406,12 +406,18 @@ fn directories(
 }
 
 fn image_layer(row: &Row<'_>) -> Result<ImageLayer, Failure> {
+    let (chain_id, is_stacked) = match row.get::<_, Option<String>>("chain_id")?.as_deref() {
+        None => (None, false),
+        Some("") => (None, true),
+        Some(text) => (Some(columns::parse_digest(text)?), true),
+    };
     Ok(ImageLayer {
         blob: columns::digest(row, "blob_digest")?,
         diff_id: columns::digest(row, "diff_id")?,
         media_type: columns::media_type(row, "media_type")?,
         size: columns::count(row, "size")?,
-        chain_id: columns::optional_digest(row, "chain_id")?,
+        chain_id,
+        is_stacked,
     })
 }
 

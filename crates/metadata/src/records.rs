@@ -285,6 +285,9 @@ pub struct ImageLayer {
     pub size: u64,
     /// Set if the layer's files depend on those below it: its directory is the one of this chain ID.
     pub chain_id: Option<Digest>,
+    /// Whether the layer was held against those below it, so that `chain_id` says which directory it needs. Without
+    /// extraction it is not.
+    pub is_stacked: bool,
 }
 
 /// What recording an image did.

@@ -6,6 +6,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | `dir` | [`Dir`]: operations below a directory descriptor that cannot leave it |
+//! | `copy` | [`copy_data`]: the data of one file into another, shared where the filesystem can |
 //! | `xattr` | extended attributes by descriptor |
 //! | `atomic` | [`write_atomic`], [`rename_no_replace`], [`exchange`]: what becomes visible, becomes visible whole |
 //! | `confine` | [`confine_thread`]: a second wall round a thread that works for strangers |
@@ -27,6 +28,7 @@ compile_error!(
 
 mod atomic;
 mod confine;
+mod copy;
 mod dir;
 mod error;
 mod host;
@@ -40,6 +42,7 @@ pub use atomic::{
     Durability, TEMPORARY_PREFIX, create_atomic_in, exchange, rename_no_replace, write_atomic, write_atomic_in,
 };
 pub use confine::{Unconfined, confine_thread};
+pub use copy::{copy_data, next_data};
 pub use dir::*;
 pub use error::{Error, Result};
 pub use host::{FreeSpace, create_dir, create_private_dir, free_space, is_network_filesystem, is_root};

@@ -78,6 +78,7 @@ fn layer(content: &str) -> ImageLayer {
         media_type: MediaType::OCI_LAYER_GZIP,
         size: 1 << 20,
         chain_id: None,
+        is_stacked: true,
     }
 }
 

@@ -13,6 +13,7 @@ use unlade_sys::Dir;
 use super::parents::Parent;
 use super::{DirectoryWriter, failed, is};
 use crate::entry::{Entry, Kind, Time, Xattr};
+use crate::lower::LowerNode;
 use crate::{Error, Note, Privilege};
 
 /// The attribute in which containers/storage, fuse-overlayfs and libkrun look for the owner and mode that a file is meant
@@ -40,6 +41,16 @@ impl Attributes {
             mode: entry.mode,
             mtime: entry.mtime,
             xattrs: entry.xattrs.into(),
+        }
+    }
+
+    pub(super) fn of_lower(node: LowerNode) -> Self {
+        Self {
+            uid: node.uid,
+            gid: node.gid,
+            mode: node.mode,
+            mtime: node.mtime,
+            xattrs: node.xattrs,
         }
     }
 

@@ -1,9 +1,9 @@
 //! What is known of the directories made, kept to the end, when their attributes are set.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use super::attributes::Attributes;
+use super::below::below_of;
 use super::parents::Make;
 use super::{DirectoryWriter, failed, split};
 use crate::{Error, RawPath};
@@ -11,28 +11,71 @@ use crate::{Error, RawPath};
 /// What a record costs beside its path and attributes, about.
 const RECORD_BYTES: u64 = 128;
 
-/// Attributes of directories, by path on disk; none for one that the layer does not declare.
+/// Where a directory comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// An entry describes it.
+    Declared,
+    /// An entry needed it.
+    Implied,
+    /// A layer below has it.
+    Copied,
+}
+
+#[derive(Debug)]
+struct Record {
+    origin: Origin,
+    /// None for an implied directory that gets what those of its layer get.
+    attributes: Option<Box<Attributes>>,
+}
+
+/// Attributes of directories, by path on disk.
 ///
 /// In the order of paths a directory comes before what is in it, so the reverse is deepest first.
 #[derive(Debug, Default)]
 pub(super) struct Directories {
-    records: BTreeMap<Vec<u8>, Option<Box<Attributes>>>,
+    records: BTreeMap<Vec<u8>, Record>,
     bytes: u64,
 }
 
 impl Directories {
     /// Sets the attributes of `path`, in place of any that were there.
     pub(super) fn declare(&mut self, path: &[u8], attributes: Attributes) {
-        self.insert(path, Some(Box::new(attributes)));
+        self.insert(path, Origin::Declared, Some(attributes));
     }
 
-    /// Notes that `path` was made without an entry of its own.
-    pub(super) fn imply(&mut self, path: &[u8]) {
-        self.insert(path, None);
+    /// Notes that `path` was made without an entry of its own; without attributes it gets what all such get.
+    pub(super) fn imply(&mut self, path: &[u8], attributes: Option<Attributes>) {
+        self.insert(path, Origin::Implied, attributes);
+    }
+
+    /// Notes that `path` is as a layer below has it.
+    pub(super) fn copy(&mut self, path: &[u8], attributes: Attributes) {
+        self.insert(path, Origin::Copied, Some(attributes));
+    }
+
+    pub(super) fn is_known(&self, path: &[u8]) -> bool {
+        self.records.contains_key(path)
     }
 
     pub(super) fn is_declared(&self, path: &[u8]) -> bool {
-        matches!(self.records.get(path), Some(Some(_)))
+        matches!(
+            self.records.get(path),
+            Some(Record {
+                origin: Origin::Declared,
+                ..
+            })
+        )
+    }
+
+    /// Returns those of `path` and what is below it that no entry describes.
+    pub(super) fn implied_in(&self, path: &[u8]) -> Vec<Vec<u8>> {
+        let own = self.records.get_key_value(path);
+        own.into_iter()
+            .chain(below_of(&self.records, path))
+            .filter(|(_, record)| record.origin == Origin::Implied)
+            .map(|(path, _)| path.clone())
+            .collect()
     }
 
     /// Returns about how much memory the records take.
@@ -42,33 +85,27 @@ impl Directories {
 
     /// Forgets `path` and all that is below it.
     pub(super) fn remove(&mut self, path: &[u8]) {
-        if let Some(old) = self.records.remove(path) {
-            self.bytes -= cost(path, old.as_deref());
-        }
-        let first = [path, b"/"].concat();
-        while let Some(below) = self
-            .records
-            .range::<[u8], _>((Bound::Included(&first[..]), Bound::Unbounded))
-            .next()
-            && below.0.starts_with(&first)
-        {
-            let below = below.0.clone();
-            if let Some(old) = self.records.remove(&below) {
-                self.bytes -= cost(&below, old.as_deref());
+        let below: Vec<_> = below_of(&self.records, path).map(|(path, _)| path.clone()).collect();
+        for path in std::iter::once(path.to_vec()).chain(below) {
+            if let Some(old) = self.records.remove(&path) {
+                self.bytes -= cost(&path, &old);
             }
         }
     }
 
-    fn insert(&mut self, path: &[u8], attributes: Option<Box<Attributes>>) {
-        self.bytes += cost(path, attributes.as_deref());
-        if let Some(old) = self.records.insert(path.to_vec(), attributes) {
-            self.bytes -= cost(path, old.as_deref());
+    fn insert(&mut self, path: &[u8], origin: Origin, attributes: Option<Attributes>) {
+        let attributes = attributes.map(Box::new);
+        let record = Record { origin, attributes };
+        self.bytes += cost(path, &record);
+        if let Some(old) = self.records.insert(path.to_vec(), record) {
+            self.bytes -= cost(path, &old);
         }
     }
 }
 
-fn cost(path: &[u8], attributes: Option<&Attributes>) -> u64 {
-    RECORD_BYTES + path.len() as u64 + attributes.map_or(0, Attributes::bytes)
+fn cost(path: &[u8], record: &Record) -> u64 {
+    let attributes = record.attributes.as_deref().map_or(0, Attributes::bytes);
+    RECORD_BYTES + path.len() as u64 + attributes
 }
 
 impl DirectoryWriter<'_> {
@@ -78,7 +115,7 @@ impl DirectoryWriter<'_> {
         let records = std::mem::take(&mut self.directories.records);
         let implied = Attributes::implied(self.first_time.unwrap_or_default());
         let mut root = None;
-        for (path, attributes) in records.into_iter().rev() {
+        for (path, Record { origin, attributes }) in records.into_iter().rev() {
             if path.is_empty() {
                 root = attributes;
                 continue;
@@ -90,7 +127,7 @@ impl DirectoryWriter<'_> {
             };
             let dir = parent.dir.open_dir(name).map_err(failed(&path))?;
             self.finish_directory(&dir, &path, attributes.as_deref().unwrap_or(&implied))?;
-            if attributes.is_none() {
+            if origin == Origin::Implied {
                 self.summary.implied_parents.push(RawPath::new(path));
             }
         }
@@ -111,7 +148,7 @@ mod tests {
         for path in ["a", "a/b", "a/b/c", "a-b", "a0", "b"] {
             directories.declare(path.as_bytes(), Attributes::implied(Time::default()));
         }
-        directories.imply(b"a/b");
+        directories.imply(b"a/b", None);
         assert!(!directories.is_declared(b"a/b"));
         directories.remove(b"a");
         let left: Vec<_> = directories

@@ -10,9 +10,12 @@
 //! brings is not hidden, whatever the order of entries.
 
 mod attributes;
+mod below;
+mod content;
 mod directories;
 mod nodes;
 mod parents;
+mod tree;
 mod whiteouts;
 mod xattrs;
 
@@ -30,12 +33,16 @@ use unlade_sys::Dir;
 
 pub(crate) use self::attributes::OVERRIDE_STAT;
 use self::attributes::{Attributes, Environment, creation_mode};
+use self::below::Below;
+pub use self::content::FileContent;
 use self::directories::Directories;
 pub(crate) use self::parents::join;
 use self::parents::{Make, Parent, Parents};
 pub(crate) use self::whiteouts::has_opaque;
 pub(crate) use self::xattrs::{Decision as XattrDecision, decide as decide_xattr};
+pub use self::tree::TreeWriter;
 use crate::entry::{Content, Entry, EntrySink, Kind, Time};
+use crate::lower::{Lower, LowerKind, Removals};
 use crate::summary::LowerHardLink;
 use crate::{Error, Note, Options, RawPath, Summary, Whiteouts};
 
@@ -49,6 +56,18 @@ pub(crate) struct DirectoryWriter<'a> {
     directories: Directories,
     whiteouts: BTreeSet<Vec<u8>>,
     opaques: BTreeSet<Vec<u8>>,
+    /// Directories on disk that took the place of something else of this layer: what is below them is hidden.
+    fresh: BTreeSet<Vec<u8>>,
+    /// Directories on disk that hold whiteouts, or that are there for an opaque marker alone.
+    removal_directories: BTreeSet<Vec<u8>>,
+    /// The layers below, if they are to be looked at.
+    below: Option<Below<'a>>,
+    /// Whether several layers are made into one tree.
+    is_tree: bool,
+    /// Whether a directory spares a link to a directory.
+    keep_links: bool,
+    /// Whether files that are at hand as files are linked.
+    link_files: bool,
     /// Memory that whiteouts take.
     whiteout_bytes: u64,
     /// Time of the first entry: what directories get that no entry describes.
@@ -73,10 +92,28 @@ impl<'a> DirectoryWriter<'a> {
             directories: Directories::default(),
             whiteouts: BTreeSet::new(),
             opaques: BTreeSet::new(),
+            fresh: BTreeSet::new(),
+            removal_directories: BTreeSet::new(),
+            below: None,
+            is_tree: false,
+            keep_links: false,
+            link_files: false,
             whiteout_bytes: 0,
             first_time: None,
             summary: Summary::default(),
         })
+    }
+
+    /// Makes a writer into `target` of a layer that removes `removals` from what is in `lower`, and goes on top of it.
+    pub(crate) fn on_top(
+        target: &Dir,
+        options: &'a Options,
+        lower: &'a dyn Lower,
+        removals: &Removals,
+    ) -> Result<Self, Error> {
+        let mut writer = Self::new(target, options)?;
+        writer.below = Some(Below::new(lower, removals)?);
+        Ok(writer)
     }
 
     /// Returns what was noted.
@@ -94,16 +131,27 @@ impl<'a> DirectoryWriter<'a> {
         let (parent, name) = self.place(entry.path)?;
         let physical = parent.child(name);
         match self.make_directory(&parent.dir, name) {
-            Ok(()) => {}
+            Ok(()) => self.made(&parent, name),
             Err(error) if is(&error, Errno::EXIST) => {
                 let found = parent.dir.stat(name).map_err(failed(entry.path))?;
-                if found.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
-                    if self.directories.is_declared(&physical) {
-                        self.summary.note(Note::Duplicate, entry.path);
+                match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+                    Some(FileType::Directory) => {
+                        if self.directories.is_declared(&physical) && !self.is_tree {
+                            self.summary.note(Note::Duplicate, entry.path);
+                        }
                     }
-                } else {
-                    self.clear_way(&parent, name, entry.path)?;
-                    self.make_directory(&parent.dir, name).map_err(failed(entry.path))?;
+                    kind => {
+                        if kind == Some(FileType::Symlink)
+                            && self.keep_links
+                            && let Some(target) = self.directory_at(entry.path)?
+                        {
+                            self.directories.declare(&target.path, attributes);
+                            return self.check_deferred(entry.path);
+                        }
+                        self.clear_way(&parent, name, entry.path)?;
+                        self.make_directory(&parent.dir, name).map_err(failed(entry.path))?;
+                        self.fresh.insert(physical.clone());
+                    }
                 }
             }
             Err(error) => return Err(failed(entry.path)(error)),
@@ -114,14 +162,25 @@ impl<'a> DirectoryWriter<'a> {
 
     fn file(&mut self, entry: &Entry<'_>, size: u64, content: &mut dyn Content) -> Result<(), Error> {
         let (parent, name) = self.place(entry.path)?;
+        if self.link_files
+            && let Some(source) = content.file()
+            && self.link_file(source, &parent, name, entry.path)?
+        {
+            return Ok(());
+        }
         let created_mode = creation_mode(entry.mode, self.options.privilege);
         let file = self.create(&parent, name, entry.path, |writer, dir| {
             writer.make_file(dir, name, created_mode)
         })?;
-        write_content(&file, size, content, |source| Error::Write {
+        let failed = |source| Error::Write {
             path: RawPath::from(entry.path),
             source: unlade_sys::Error::new("write", parent.dir.path().join(name), source),
-        })?;
+        };
+        if let Some(source) = content.file() {
+            unlade_sys::copy_data(source, &file, size).map_err(failed)?;
+        } else {
+            write_content(&file, size, content, failed)?;
+        }
         self.finish_file(&file, &parent, name, entry, created_mode, None)
     }
 
@@ -143,11 +202,15 @@ impl<'a> DirectoryWriter<'a> {
             return Err(refused("which is the root"));
         }
         let (target_parent, target_name) = split(target);
-        let Some(source) = self.parent(target_parent, Make::Nothing)? else {
+        let Some(source) = self.parent(target_parent, Make::Copy)? else {
             return self.lower_hard_link(entry, target);
         };
         match source.dir.stat(target_name).map_err(failed(entry.path))? {
-            None => return self.lower_hard_link(entry, target),
+            None => match self.look_below(&source.child(target_name), entry.path)? {
+                Some(node) if node.kind == LowerKind::Directory => return Err(refused("which is a directory")),
+                Some(node) => self.copy_file(&source, target_name, &node, entry.path)?,
+                None => return self.lower_hard_link(entry, target),
+            },
             Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
                 return Err(refused("which is a directory"));
             }
@@ -173,6 +236,11 @@ impl<'a> DirectoryWriter<'a> {
     }
 
     fn lower_hard_link(&mut self, entry: &Entry<'_>, target: &[u8]) -> Result<(), Error> {
+        if self.below.is_some() || self.is_tree {
+            let target = RawPath::from(target);
+            let problem = format!("it is a hard link to {target}, which neither this layer nor one below has");
+            return Err(Error::refused(entry.path, problem));
+        }
         let (parent_path, name) = split(entry.path);
         if let Some(parent) = self.parent(parent_path, Make::Nothing)? {
             self.clear_way(&parent, name, entry.path)?;
@@ -188,6 +256,10 @@ impl<'a> DirectoryWriter<'a> {
 
     /// Keeps a whiteout as the file that it is in the archive.
     fn plain_whiteout(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
+        match entry.kind {
+            Kind::Opaque => self.defer_opaque(entry.path)?,
+            _ => self.defer_whiteout(entry.path)?,
+        }
         let mut path = Vec::with_capacity(entry.path.len() + 16);
         if entry.kind == Kind::Opaque {
             path.extend_from_slice(entry.path);
@@ -230,13 +302,15 @@ impl<'a> DirectoryWriter<'a> {
         path: &[u8],
         make: impl Fn(&Self, &Dir) -> unlade_sys::Result<T>,
     ) -> Result<T, Error> {
-        match make(self, &parent.dir) {
+        let made = match make(self, &parent.dir) {
             Err(error) if is(&error, Errno::EXIST) => {
                 self.clear_way(parent, name, path)?;
-                make(self, &parent.dir).map_err(failed(path))
+                make(self, &parent.dir).map_err(failed(path))?
             }
-            other => other.map_err(failed(path)),
-        }
+            other => other.map_err(failed(path))?,
+        };
+        self.made(parent, name);
+        Ok(made)
     }
 
     /// Removes what is at `name`, a directory with all that is in it.
@@ -246,14 +320,22 @@ impl<'a> DirectoryWriter<'a> {
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
-                self.summary.note(Note::TreeReplaced, path);
+                if !self.is_tree {
+                    self.summary.note(Note::TreeReplaced, path);
+                    let implied = self.directories.implied_in(&parent.child(name));
+                    self.summary
+                        .replaced_parents
+                        .extend(implied.into_iter().map(RawPath::new));
+                }
                 // Descriptors of what is removed must not be used again, and no attributes wait for it.
                 self.parents.forget();
                 self.directories.remove(&parent.child(name));
                 parent.dir.remove_all(name).map_err(failed(path))?;
             }
             file_type => {
-                self.summary.note(Note::Duplicate, path);
+                if !self.is_tree {
+                    self.summary.note(Note::Duplicate, path);
+                }
                 if file_type == FileType::Symlink {
                     // It may have been on the way to a parent.
                     self.parents.forget();
@@ -286,6 +368,8 @@ impl EntrySink for DirectoryWriter<'_> {
             Kind::Symlink { target } => self.symlink(entry, target),
             Kind::HardLink { target } => self.hard_link(entry, target),
             Kind::CharDevice { .. } | Kind::BlockDevice { .. } | Kind::Fifo => self.node(entry),
+            // These were taken into account before the first entry.
+            Kind::Whiteout | Kind::Opaque if self.below.is_some() || self.is_tree => Ok(()),
             Kind::Whiteout | Kind::Opaque if self.options.whiteouts == Whiteouts::Oci => self.plain_whiteout(entry),
             Kind::Whiteout => self.defer_whiteout(entry.path),
             Kind::Opaque => self.defer_opaque(entry.path),
@@ -293,7 +377,24 @@ impl EntrySink for DirectoryWriter<'_> {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
-        self.apply_whiteouts()?;
+        if self.is_tree {
+            self.end_layer();
+            return Ok(());
+        }
+        if let Some(below) = &self.below {
+            if !self.directories.is_known(b"")
+                && let Some(root) = below.look_up(b"", b"")?
+            {
+                self.directories.copy(b"", Attributes::of_lower(root));
+            }
+            self.apply_removals()?;
+        } else if self.options.whiteouts == Whiteouts::Oci {
+            self.note_plain_removals()?;
+        } else {
+            self.apply_whiteouts()?;
+        }
+        let directories = std::mem::take(&mut self.removal_directories);
+        self.summary.removal_directories = directories.into_iter().map(RawPath::new).collect();
         self.apply_directories()
     }
 }

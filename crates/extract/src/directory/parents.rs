@@ -15,14 +15,16 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use unlade_sys::{Dir, Links};
 
+use super::attributes::Attributes;
 use super::{DirectoryWriter, failed, is};
+use crate::lower::{LowerKind, LowerNode};
 use crate::{Error, RawPath};
 
 /// Descriptors kept. The parents of consecutive entries are the ends of one path and its siblings.
 const KEPT: usize = 16;
 
 /// Links followed in one path before it is given up, as many as the kernel follows.
-const MAX_LINKS: usize = 40;
+pub(super) const MAX_LINKS: usize = 40;
 
 /// Longest path that the kernel takes, without its NUL.
 const MAX_PATH: usize = 4095;
@@ -49,6 +51,8 @@ pub(super) enum Make {
     Replacing,
     /// Make it, but spare what is no directory: then there is no such parent.
     Missing,
+    /// Make it as the layers below have it, and if they do not have it there is no such parent.
+    Copy,
     /// There is no such parent.
     Nothing,
 }
@@ -154,9 +158,21 @@ impl DirectoryWriter<'_> {
             }
             let name = OsStr::from_bytes(&component);
             let found = here.dir.stat(name).map_err(failed(path))?;
+            let below = if found.is_none() && make != Make::Nothing {
+                self.look_below(&here.child(name), path)?
+            } else {
+                None
+            };
+            let lower_link = match &below {
+                Some(LowerNode {
+                    kind: LowerKind::Symlink { target },
+                    ..
+                }) => Some(target.clone()),
+                _ => None,
+            };
             match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
                 Some(FileType::Directory) => {}
-                Some(FileType::Symlink) => {
+                kind if kind == Some(FileType::Symlink) || lower_link.is_some() => {
                     links += 1;
                     if links > MAX_LINKS {
                         return Err(Error::refused(
@@ -164,20 +180,34 @@ impl DirectoryWriter<'_> {
                             "symbolic links on the way to it go round in a circle",
                         ));
                     }
-                    let target = here.dir.read_link(name).map_err(failed(path))?;
-                    if target.to_bytes().starts_with(b"/") {
+                    let target = match lower_link {
+                        Some(target) => target.into_vec(),
+                        None => here.dir.read_link(name).map_err(failed(path))?.into_bytes(),
+                    };
+                    if kind.is_none()
+                        && let Some(below) = &mut self.below
+                    {
+                        below.followed.insert(here.child(name));
+                    }
+                    if target.starts_with(b"/") {
                         here = Parent {
                             dir: Rc::clone(&self.root),
                             path: Rc::from(&[][..]),
                         };
                     }
-                    push_components(&mut ahead, target.to_bytes());
+                    push_components(&mut ahead, &target);
                     continue;
                 }
-                None if make != Make::Nothing => self.make_implied(&here, name, path)?,
+                None => match below {
+                    Some(node) if node.kind == LowerKind::Directory => self.copy_directory(&here, name, path, node)?,
+                    Some(_) if make == Make::Replacing => self.make_implied(&here, name, path)?,
+                    None if matches!(make, Make::Replacing | Make::Missing) => self.make_implied(&here, name, path)?,
+                    _ => return Ok(None),
+                },
                 Some(_) if make == Make::Replacing => {
                     self.clear_way(&here, name, path)?;
                     self.make_implied(&here, name, path)?;
+                    self.fresh.insert(here.child(name));
                 }
                 _ => return Ok(None),
             }
@@ -201,7 +231,11 @@ impl DirectoryWriter<'_> {
 
     fn make_implied(&mut self, parent: &Parent, name: &OsStr, path: &[u8]) -> Result<(), Error> {
         self.make_directory(&parent.dir, name).map_err(failed(path))?;
-        self.directories.imply(&parent.child(name));
+        // In one tree for several layers each brings a time of its own.
+        let attributes = self
+            .is_tree
+            .then(|| Attributes::implied(self.first_time.unwrap_or_default()));
+        self.directories.imply(&parent.child(name), attributes);
         self.check_deferred(path)
     }
 
@@ -219,7 +253,7 @@ impl DirectoryWriter<'_> {
 }
 
 /// Puts the components of `path` on the stack, the first on top.
-fn push_components(ahead: &mut Vec<Vec<u8>>, path: &[u8]) {
+pub(super) fn push_components(ahead: &mut Vec<Vec<u8>>, path: &[u8]) {
     let components = path.split(|byte| *byte == b'/').rev();
     ahead.extend(
         components

@@ -17,7 +17,7 @@ use unlade_sys::NodeKind;
 
 use super::parents::{Make, Parent};
 use super::{DirectoryWriter, failed, is, split};
-use crate::{Error, Note, Privilege};
+use crate::{Error, Note, Privilege, RawPath};
 
 /// The device that overlayfs takes for a whiteout. Making it needs no privilege since Linux 5.8.
 const WHITEOUT: NodeKind = NodeKind::CharDevice { major: 0, minor: 0 };
@@ -47,6 +47,7 @@ impl DirectoryWriter<'_> {
         for path in &markers {
             match self.parent(path, Make::Nothing)? {
                 Some(dir) => {
+                    self.note_removal(&dir.path, path, path);
                     opaque.insert(dir.path.to_vec());
                 }
                 None => missing.push(path),
@@ -56,10 +57,14 @@ impl DirectoryWriter<'_> {
         let mut left = Vec::new();
         for path in &whiteouts {
             match self.brought(path)? {
-                Some((physical, true)) => {
-                    opaque.insert(physical);
+                Some((physical, is_directory)) => {
+                    self.note_removal(&physical, path, path);
+                    if is_directory {
+                        opaque.insert(physical);
+                    } else {
+                        self.summary.note(Note::WhiteoutWithoutEffect, path);
+                    }
                 }
-                Some((_, false)) => self.summary.note(Note::WhiteoutWithoutEffect, path),
                 None => left.push(path),
             }
         }
@@ -70,7 +75,11 @@ impl DirectoryWriter<'_> {
                 continue;
             }
             match self.parent(parent_path, Make::Missing)? {
-                Some(parent) if !has_opaque(&parent.path, &opaque) => self.make_whiteout(&parent, name, path)?,
+                Some(parent) if !has_opaque(&parent.path, &opaque) => {
+                    self.note_removal(&parent.path, parent_path, path);
+                    self.removal_directories.insert(parent.path.to_vec());
+                    self.make_whiteout(&parent, name, path)?;
+                }
                 _ => self.summary.note(Note::WhiteoutWithoutEffect, path),
             }
         }
@@ -82,17 +91,44 @@ impl DirectoryWriter<'_> {
             }
             match self.parent(path, Make::Missing)? {
                 Some(dir) if !has_opaque(&dir.path, &opaque) => {
+                    self.note_removal(&dir.path, path, path);
+                    self.removal_directories.insert(dir.path.to_vec());
                     opaque.insert(dir.path.to_vec());
                 }
                 _ => self.summary.note(Note::WhiteoutWithoutEffect, path),
             }
         }
-        for path in opaque {
-            if let Some(dir) = self.parent(&path, Make::Nothing)? {
-                self.make_opaque(&dir, &path, b"y")?;
+        opaque.extend(std::mem::take(&mut self.fresh));
+        self.make_all_opaque(opaque)
+    }
+
+    /// Notes where the removals are that were kept as they stand in the archive.
+    pub(super) fn note_plain_removals(&mut self) -> Result<(), Error> {
+        let (whiteouts, opaques) = (std::mem::take(&mut self.whiteouts), std::mem::take(&mut self.opaques));
+        for path in &whiteouts {
+            let (parent_path, _) = split(path);
+            if let Some(parent) = self.parent(parent_path, Make::Nothing)? {
+                self.note_removal(&parent.path, parent_path, path);
+                self.removal_directories.insert(parent.path.to_vec());
             }
         }
-        Ok(())
+        for path in &opaques {
+            if let Some(dir) = self.parent(path, Make::Nothing)? {
+                self.note_removal(&dir.path, path, path);
+                if !self.directories.is_declared(&dir.path) {
+                    self.removal_directories.insert(dir.path.to_vec());
+                }
+            }
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        self.make_all_opaque(fresh)
+    }
+
+    /// Notes a removal that goes through a link of this layer: what it removes is found without that link.
+    fn note_removal(&mut self, physical: &[u8], spelled: &[u8], path: &[u8]) {
+        if physical != spelled {
+            self.summary.removals_through_links.push(RawPath::from(path));
+        }
     }
 
     /// Returns where on disk `path` is and whether it is a directory, if the layer brings it.
@@ -110,7 +146,7 @@ impl DirectoryWriter<'_> {
         }))
     }
 
-    fn make_whiteout(&mut self, parent: &Parent, name: &OsStr, path: &[u8]) -> Result<(), Error> {
+    pub(super) fn make_whiteout(&mut self, parent: &Parent, name: &OsStr, path: &[u8]) -> Result<(), Error> {
         match parent.dir.make_node(name, WHITEOUT, 0) {
             Ok(()) => Ok(()),
             // Two names of one whiteout, through a link.
@@ -139,7 +175,7 @@ impl DirectoryWriter<'_> {
         self.make_opaque(parent, path, b"x")
     }
 
-    fn make_opaque(&mut self, dir: &Parent, path: &[u8], value: &[u8]) -> Result<(), Error> {
+    pub(super) fn make_opaque(&mut self, dir: &Parent, path: &[u8], value: &[u8]) -> Result<(), Error> {
         if self.options.privilege == Privilege::Root {
             match dir.dir.set_own_xattr(OsStr::new("trusted.overlay.opaque"), value) {
                 // Root of a user namespace may not set `trusted.` attributes; its overlayfs reads `user.` ones.

@@ -121,6 +121,7 @@ fn directories_below_the_store_move_with_it() {
         media_type: MediaType::OCI_LAYER,
         size: 1,
         chain_id: None,
+        is_stacked: true,
     };
     database.record_layer(&layer_commit(&layer, &place(&before))).unwrap();
     database

@@ -119,6 +119,7 @@ pub(crate) fn image(name_text: &str, platform_text: &str, contents: &[&str]) -> 
             media_type: MediaType::OCI_LAYER_GZIP,
             size: 100,
             chain_id: None,
+            is_stacked: false,
         })
         .collect();
     let diff_ids: Vec<&Digest> = layers.iter().map(|layer| &layer.diff_id).collect();

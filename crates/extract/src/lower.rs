@@ -1,0 +1,161 @@
+//! What lies below a layer, as far as extracting the layer depends on it.
+//!
+//! A layer alone does not say everything about its files: a parent that it does not declare may be a symbolic link, or a
+//! directory with attributes of its own, in a layer below; a hard link may name a file that only a lower layer has; and
+//! what a whiteout removes is found through the links that were there before. [`Lower`] answers such questions.
+//!
+//! **The order.** A layer first removes, then adds. All its whiteouts and opaque markers act on the tree as it was before
+//! the layer, in the order of their paths; then its entries are made in the order of the archive. So a whiteout never
+//! hides what its own layer brings, wherever in the archive it stands. [`Removals`] are what the first step needs; they are
+//! collected by reading the layer once before ([`read_removals`](crate::read_removals)).
+
+use std::collections::BTreeSet;
+use std::fs::File;
+
+use crate::entry::{Content, Entry, EntrySink, Kind, Time, Xattr};
+use crate::{Error, RawPath};
+
+/// The merged tree of the layers below, as it is before the layer is applied.
+pub trait Lower {
+    /// Returns what is at `path`, relative to the root; the empty path is the root itself.
+    ///
+    /// Nothing is followed: a path that leads through a symbolic link, or through something else that is no directory, has
+    /// nothing at its end.
+    fn look_up(&self, path: &[u8]) -> unlade_sys::Result<Option<LowerNode>>;
+
+    /// Opens the regular file at `path`.
+    fn open(&self, path: &[u8]) -> unlade_sys::Result<File>;
+}
+
+/// Something in the layers below, with the attributes that it is meant to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LowerNode {
+    /// What it is.
+    pub kind: LowerKind,
+    /// Permission, set-id and sticky bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of last modification.
+    pub mtime: Time,
+    /// Extended attributes, as an archive would give them.
+    pub xattrs: Box<[Xattr]>,
+}
+
+/// What a [`LowerNode`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LowerKind {
+    /// A directory.
+    Directory,
+    /// A regular file of that many bytes.
+    File {
+        /// Length of the file.
+        size: u64,
+    },
+    /// A symbolic link to that target.
+    Symlink {
+        /// The target, byte for byte.
+        target: Box<[u8]>,
+    },
+    /// A character device.
+    CharDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+}
+
+impl LowerNode {
+    /// Returns the entry by which an archive would bring it to `path`.
+    pub fn entry<'a>(&'a self, path: &'a [u8]) -> Entry<'a> {
+        Entry {
+            path,
+            kind: match &self.kind {
+                LowerKind::Directory => Kind::Directory,
+                LowerKind::File { size } => Kind::File { size: *size },
+                LowerKind::Symlink { target } => Kind::Symlink { target },
+                LowerKind::CharDevice { major, minor } => Kind::CharDevice {
+                    major: *major,
+                    minor: *minor,
+                },
+                LowerKind::BlockDevice { major, minor } => Kind::BlockDevice {
+                    major: *major,
+                    minor: *minor,
+                },
+                LowerKind::Fifo => Kind::Fifo,
+            },
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            mtime: self.mtime,
+            xattrs: &self.xattrs,
+        }
+    }
+}
+
+/// What a layer removes from the layers below: its whiteouts and opaque markers, by path as the archive spells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removals {
+    pub(crate) whiteouts: BTreeSet<Vec<u8>>,
+    pub(crate) opaques: BTreeSet<Vec<u8>>,
+    bytes: u64,
+}
+
+impl Removals {
+    /// Says whether the layer removes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.whiteouts.is_empty() && self.opaques.is_empty()
+    }
+
+    /// Returns all paths in order, each with whether it is an opaque marker. Of two for one path the whiteout is first.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (&Vec<u8>, bool)> {
+        let mut all: Vec<_> = self.whiteouts.iter().map(|path| (path, false)).collect();
+        all.extend(self.opaques.iter().map(|path| (path, true)));
+        all.sort_unstable();
+        all.into_iter()
+    }
+}
+
+/// Takes the removals out of a layer, and lets the rest pass by.
+#[derive(Debug)]
+pub(crate) struct RemovalSink {
+    pub(crate) removals: Removals,
+    pub(crate) limit: u64,
+}
+
+impl EntrySink for RemovalSink {
+    fn entry(&mut self, entry: &Entry<'_>, _: &mut dyn Content) -> Result<(), Error> {
+        let set = match entry.kind {
+            Kind::Whiteout => &mut self.removals.whiteouts,
+            Kind::Opaque => &mut self.removals.opaques,
+            _ => return Ok(()),
+        };
+        if set.insert(entry.path.to_vec()) {
+            self.removals.bytes += entry.path.len() as u64 + 64;
+        }
+        if self.removals.bytes > self.limit {
+            return Err(Error::Limit {
+                limit: "deferred_bytes",
+                value: self.limit,
+                path: Some(RawPath::from(entry.path)),
+            });
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}

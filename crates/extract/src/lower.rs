@@ -23,6 +23,9 @@ pub trait Lower {
     /// nothing at its end.
     fn look_up(&self, path: &[u8]) -> unlade_sys::Result<Option<LowerNode>>;
 
+    /// Returns the names in the directory `path`, in any order; none if it is no directory.
+    fn names(&self, path: &[u8]) -> unlade_sys::Result<Vec<Vec<u8>>>;
+
     /// Opens the regular file at `path`.
     fn open(&self, path: &[u8]) -> unlade_sys::Result<File>;
 }

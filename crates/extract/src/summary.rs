@@ -49,6 +49,8 @@ pub enum Note {
     HardLinkToLower,
     /// A hard link's target is in a lower layer and was copied from there, so that there is something to link.
     LowerFileCopied,
+    /// Whether an entry can be made is known only with the layers below; nothing was made.
+    DecidedByLower,
     /// A size was stated for an entry that has no data.
     SizeIgnored,
     /// The archive has no end marker.
@@ -91,6 +93,8 @@ pub struct Summary {
     pub replaced_parents: Vec<RawPath>,
     /// Hard links that need a layer below, in the archive's order.
     pub lower_hard_links: Vec<LowerHardLink>,
+    /// Entries that would be refused, unless a directory that the layer merely implies is a link below.
+    pub undecided: Vec<RawPath>,
     /// Directories that hold whiteouts, or that are there for an opaque marker alone, sorted.
     pub removal_directories: Vec<RawPath>,
     /// Whiteouts and opaque markers whose way leads through a symbolic link of this layer.
@@ -109,6 +113,7 @@ impl Summary {
             || !self.implied_parents.is_empty()
             || !self.replaced_parents.is_empty()
             || !self.lower_hard_links.is_empty()
+            || !self.undecided.is_empty()
             || !self.removal_directories.is_empty()
             || !self.removals_through_links.is_empty()
     }
@@ -126,7 +131,7 @@ impl Summary {
     }
 
     /// Takes in what another part of the pipeline noted.
-    pub(crate) fn absorb(&mut self, other: Self) {
+    pub fn absorb(&mut self, other: Self) {
         for (note, count) in other.notes {
             let mine = self.notes.entry(note).or_default();
             mine.count += count.count;

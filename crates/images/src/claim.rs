@@ -122,10 +122,7 @@ impl LayerWork {
         staged: Option<StagedLayer>,
         report: &LayerReport,
     ) -> Result<(), Error> {
-        let content = self
-            .check_blob(&report.blob.digest, report.blob.size)
-            .and_then(|()| self.check_diff_id(&report.raw.digest));
-        if let Err(error) = content {
+        if let Err(error) = check_content(&self.blob, &self.diff_id, report) {
             // Where only the diff ID is wrong the bytes are those of the manifest: to fetch them again would change nothing.
             if let Some(ingest) = ingest {
                 ingest.discard()?;
@@ -179,30 +176,7 @@ impl LayerWork {
         if let Some(ingest) = ingest {
             ingest.discard()?;
         }
-        self.check_blob(&actual, actual_size)
-    }
-
-    fn check_diff_id(&self, actual: &Digest) -> Result<(), Error> {
-        if *actual == self.diff_id {
-            return Ok(());
-        }
-        Err(Error::WrongDiffId {
-            blob: self.blob.digest.clone(),
-            expected: self.diff_id.clone(),
-            actual: actual.clone(),
-        })
-    }
-
-    fn check_blob(&self, actual: &Digest, actual_size: u64) -> Result<(), Error> {
-        if *actual == self.blob.digest && actual_size == self.blob.size {
-            return Ok(());
-        }
-        Err(Error::WrongBlob {
-            expected: self.blob.digest.clone(),
-            expected_size: self.blob.size,
-            actual: actual.clone(),
-            actual_size,
-        })
+        check_blob(&self.blob, &actual, actual_size)
     }
 
     fn record(
@@ -238,4 +212,29 @@ impl LayerWork {
         })?;
         Ok(())
     }
+}
+
+/// Checks that what was read is the blob that a manifest names, and holds the layer that the configuration names.
+pub(crate) fn check_content(blob: &Descriptor, diff_id: &Digest, report: &LayerReport) -> Result<(), Error> {
+    check_blob(blob, &report.blob.digest, report.blob.size)?;
+    if report.raw.digest == *diff_id {
+        return Ok(());
+    }
+    Err(Error::WrongDiffId {
+        blob: blob.digest.clone(),
+        expected: diff_id.clone(),
+        actual: report.raw.digest.clone(),
+    })
+}
+
+fn check_blob(blob: &Descriptor, actual: &Digest, actual_size: u64) -> Result<(), Error> {
+    if *actual == blob.digest && actual_size == blob.size {
+        return Ok(());
+    }
+    Err(Error::WrongBlob {
+        expected: blob.digest.clone(),
+        expected_size: blob.size,
+        actual: actual.clone(),
+        actual_size,
+    })
 }

@@ -9,7 +9,7 @@ use unlade_reference::Reference;
 use unlade_sys::FileLock;
 
 use crate::image;
-use crate::{Error, Image, Lookup, Store};
+use crate::{Error, Image, Lookup, Stack, Store};
 
 /// How long a lease protects its content from processes that cannot see whether its holder lives.
 const LEASE: Duration = Duration::from_hours(24);
@@ -53,9 +53,11 @@ impl Store {
 
     /// Records an image. From here on it can be found, and not before.
     ///
+    /// `stack` says which directories its layers need; `None` if its layers are not extracted.
+    ///
     /// # Errors
     /// A layer is not there, or the store cannot be written; then nothing is recorded.
-    pub fn commit(&self, commit: &ImageCommit<'_>, extracted: bool) -> Result<Image, Error> {
+    pub fn commit(&self, commit: &ImageCommit<'_>, stack: Option<&Stack>) -> Result<Image, Error> {
         let config = &commit.manifest.get().config;
         for index in commit.indexes {
             self.keep_document(index)?;
@@ -70,17 +72,19 @@ impl Store {
             manifest: ManifestRecord::from(commit.manifest),
             config: ConfigRecord::parse(&config.digest, &config.media_type, commit.config.bytes())?,
             layers: layers
-                .map(|(blob, diff_id)| ImageLayer {
+                .enumerate()
+                .map(|(at, (blob, diff_id))| ImageLayer {
                     blob: blob.digest.clone(),
                     diff_id: diff_id.clone(),
                     media_type: blob.media_type.clone(),
                     size: blob.size,
-                    chain_id: None,
+                    chain_id: stack.and_then(|stack| stack.chain_ids.get(at)?.clone()),
+                    is_stacked: stack.is_some(),
                 })
                 .collect(),
         })?;
         self.write_index()?;
-        match self.look_up(commit.reference, commit.platform, extracted)? {
+        match self.look_up(commit.reference, commit.platform, stack.is_some())? {
             Lookup::Complete(image) => Ok(*image),
             Lookup::Incomplete { .. } | Lookup::Absent => Err(Error::Vanished {
                 name: commit.reference.to_string(),

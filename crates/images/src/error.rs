@@ -58,6 +58,26 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A layer could not be made into files.
+    #[error("layer {blob} cannot be made into files")]
+    Layer {
+        /// The layer's blob.
+        blob: Digest,
+        /// Why.
+        source: Box<unlade_extract::Error>,
+    },
+    /// Files could not be made of layers.
+    #[error(transparent)]
+    Extract {
+        /// Why.
+        source: Box<unlade_extract::Error>,
+    },
+    /// A root filesystem is to go where something is already.
+    #[error("{} is there already and is not an empty directory", path.display())]
+    TargetInUse {
+        /// Where.
+        path: std::path::PathBuf,
+    },
     /// No image of that name is in the store.
     #[error("there is no image {name} in the store")]
     NoImage {
@@ -84,12 +104,13 @@ impl Error {
     /// Returns the class of the failure.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Files { .. } | Self::Export { .. } => ErrorClass::Storage,
+            Self::Files { .. } | Self::TargetInUse { .. } | Self::Export { .. } => ErrorClass::Storage,
             Self::Blobs { source } => source.class(),
             Self::Database { source } => source.class(),
             Self::WrongDiffId { .. } | Self::WrongBlob { .. } => ErrorClass::Integrity,
             Self::BlobMissing { .. } | Self::NoImage { .. } => ErrorClass::NotFound,
             Self::NotAnImage { .. } => ErrorClass::Rejected,
+            Self::Layer { source, .. } | Self::Extract { source } => source.class(),
             Self::Vanished { .. } => ErrorClass::Store,
         }
     }
@@ -98,6 +119,14 @@ impl Error {
 impl From<unlade_sys::Error> for Error {
     fn from(source: unlade_sys::Error) -> Self {
         Self::Files { source }
+    }
+}
+
+impl From<unlade_extract::Error> for Error {
+    fn from(source: unlade_extract::Error) -> Self {
+        Self::Extract {
+            source: Box::new(source),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! An image as it is in the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use unlade_metadata::{ImageName, StoredImage, StoredLayer};
@@ -45,7 +45,11 @@ pub struct Layer {
     pub size: u64,
     /// The size of the uncompressed tar stream in bytes.
     pub raw_size: u64,
-    /// The layer directory, if there is one where the store keeps them.
+    /// The chain ID of the layer and those below it, if its own directory would not do and it was extracted on top of them.
+    pub chain_id: Option<Digest>,
+    /// Whether that is known: an image that was pulled without extraction was not looked at.
+    pub is_stacked: bool,
+    /// The layer directory, if there is one where the store keeps them: the one to use in this image.
     pub directory: Option<PathBuf>,
 }
 
@@ -53,6 +57,22 @@ impl Image {
     /// Returns the digest that the name itself stands for: the index's, or the manifest's where there is no index.
     pub fn digest(&self) -> &Digest {
         self.index.as_ref().unwrap_or(&self.manifest)
+    }
+
+    /// Returns the layer directories as an overlay mount takes them: the highest first, and each once. `None` if one is not
+    /// there.
+    ///
+    /// Of a layer that an image has twice the upper place alone counts: where that has a name, the lower one is hidden by it,
+    /// and where it has not, the lower one has not either.
+    pub fn overlay_directories(&self) -> Option<Vec<&Path>> {
+        let mut directories: Vec<&Path> = Vec::with_capacity(self.layers.len());
+        for layer in self.layers.iter().rev() {
+            let directory = layer.directory.as_deref()?;
+            if !directories.contains(&directory) {
+                directories.push(directory);
+            }
+        }
+        Some(directories)
     }
 
     pub(crate) fn from_row(row: StoredImage) -> Option<Self> {
@@ -78,6 +98,8 @@ impl Layer {
             media_type: row.layer.media_type,
             size: row.layer.size,
             raw_size: row.raw_size,
+            chain_id: row.layer.chain_id,
+            is_stacked: row.layer.is_stacked,
             directory: row.directory.map(|directory| directory.path),
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fs, io, process};
 
-use unlade_metadata::LayerForm;
+use unlade_metadata::{LayerDirectoryRecord, LayerForm};
 use unlade_oci::Digest;
 use unlade_sys::{Dir, Durability, FileLock};
 
@@ -79,16 +79,31 @@ impl LayerRoot {
         format!("{}-{}.{suffix}", diff_id.algorithm(), diff_id.hex())
     }
 
+    /// Returns the name of the directory of a layer that was extracted on top of those below it. That of the lowest layer
+    /// differs from the layer's own, although its chain ID is its diff ID.
+    pub(crate) fn chain_name(chain_id: &Digest, form: LayerForm) -> String {
+        let suffix = match form {
+            LayerForm::Overlay => "chain.extracted",
+            LayerForm::Oci => "chain.oci.extracted",
+        };
+        format!("{}-{}.{suffix}", chain_id.algorithm(), chain_id.hex())
+    }
+
     pub(crate) fn directory(&self, diff_id: &Digest, form: LayerForm) -> PathBuf {
         self.layers.join(Self::name(diff_id, form))
     }
 
-    /// Locks a layer, or says that somebody else has it.
-    pub(crate) fn try_lock(&self, diff_id: &Digest) -> Result<Option<LayerLock>, Error> {
+    /// Locks a layer by its diff ID, or a layer on top of a stack by the chain ID; or says that somebody else has it.
+    pub(crate) fn try_lock(&self, id: &Digest) -> Result<Option<LayerLock>, Error> {
         let path = self
             .locks
-            .join(format!("{LOCK_PREFIX}{}-{}", diff_id.algorithm(), diff_id.hex()));
+            .join(format!("{LOCK_PREFIX}{}-{}", id.algorithm(), id.hex()));
         Ok(FileLock::try_exclusive(&path)?.map(LayerLock))
+    }
+
+    /// Locks what a recorded directory is made under: its chain ID, or its diff ID.
+    pub(crate) fn try_lock_directory(&self, record: &LayerDirectoryRecord) -> Result<Option<LayerLock>, Error> {
+        self.try_lock(record.chain_id.as_ref().unwrap_or(&record.diff_id))
     }
 
     /// Begins a stage.
@@ -130,7 +145,13 @@ impl LayerRoot {
     /// Moves `path` away into a stage of its own, so that it is gone at once and its removal can take its time.
     pub(crate) fn retire(&self, path: &Path) -> Result<Option<StagedLayer>, Error> {
         let staged = self.stage()?;
-        match fs::rename(path, staged.retired()) {
+        let retired = staged.retired();
+        let mut renamed = fs::rename(path, &retired);
+        if renamed.as_ref().is_err_and(is_denied) && unlade_sys::Dir::open(path)?.set_own_mode(0o700).is_ok() {
+            // Without root, a directory that may not be written cannot be moved to another one.
+            renamed = fs::rename(path, &retired);
+        }
+        match renamed {
             Ok(()) => Ok(Some(staged)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(unlade_sys::Error::new("rename", path, source).into()),
@@ -149,9 +170,9 @@ impl LayerRoot {
             };
             if let Some((algorithm, hex)) = stem.split_once('-')
                 && suffix.ends_with("extracted")
-                && let Ok(diff_id) = format!("{algorithm}:{hex}").parse()
+                && let Ok(id) = format!("{algorithm}:{hex}").parse()
             {
-                found.push(LayerName { path, diff_id });
+                found.push(LayerName { path, id });
             }
         }
         found.sort_by(|one, other| one.path.cmp(&other.path));
@@ -205,7 +226,8 @@ impl LayerRoot {
 #[derive(Debug)]
 pub(crate) struct LayerName {
     pub(crate) path: PathBuf,
-    pub(crate) diff_id: Digest,
+    /// The diff ID or the chain ID.
+    pub(crate) id: Digest,
 }
 
 /// The lock of one layer. Its file goes with it: whoever has opened that meanwhile finds, after locking, that it is not at
@@ -254,8 +276,17 @@ impl StagedLayer {
         if durability == Durability::Sync {
             unlade_sys::sync_filesystem(&self.tree)?;
         }
+        let mode = self.directory.stat_self()?.st_mode & 0o7777;
+        // Without root, a directory that may not be written cannot be moved to another one.
+        let is_locked = mode & 0o200 == 0 && !unlade_sys::is_root();
+        if is_locked {
+            self.directory.set_own_mode(mode | 0o200)?;
+        }
         if !unlade_sys::rename_no_replace(&self.tree, target)? {
             unlade_sys::exchange(&self.tree, target)?;
+        }
+        if is_locked {
+            self.directory.set_own_mode(mode)?;
         }
         if let (Durability::Sync, Some(layers)) = (durability, target.parent()) {
             unlade_sys::sync_directory(layers)?;
@@ -271,6 +302,10 @@ impl Drop for StagedLayer {
             tracing::warn!(%error, "a stage could not be removed, the next pull will try again");
         }
     }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! oci-layout, index.json         the store is an OCI image layout that other tools read in place
 //! blobs/                         published blobs (unlade-blobs)
 //! ingest/                        blobs that are arriving (unlade-blobs)
-//! layers/sha256-HEX.extracted/   layer directories, named by diff ID
+//! layers/sha256-HEX.extracted/   layer directories, named by diff ID; ….chain.extracted, by chain ID
 //! staging/                       layer directories that are being made
 //! metadata.db                    the database (unlade-metadata)
 //! locks/                         files that exist to be locked
@@ -16,7 +16,8 @@
 //! They are advisory file locks that die with their holder, taken in this order:
 //!
 //! 1. `locks/removal`: shared to take a lease, alone to remove. Held for a moment.
-//! 2. `locks/layer-…`: who makes, or removes, a layer directory. Never waited for.
+//! 2. `locks/layer-…`, by diff ID or chain ID: who makes, or removes, a layer directory. Never waited for while holding
+//!    another.
 //! 3. the ingest file of a blob: who fetches it. Never waited for.
 //! 4. `locks/index`: who rewrites `index.json`. Held for a moment.
 //! 5. the database's own.
@@ -46,6 +47,8 @@ mod stack;
 mod store;
 mod usage;
 mod verify;
+mod unpack;
+mod view;
 
 pub use artifacts::{Artifact, artifact_type};
 pub use claim::{Claim, LayerWork, Source, Stager};
@@ -60,9 +63,11 @@ pub use mend::{LostLayer, Mending};
 pub use prune::{PruneOptions, Pruned};
 pub use remove::Removal;
 pub use settle::Settled;
-pub use stack::DependentLayer;
+pub use stack::Stack;
 pub use store::{LayerState, Store, StoreOptions};
 pub use unlade_metadata::Lease;
 pub use unlade_sys::Durability;
 pub use usage::{ImageUsage, Usage};
 pub use verify::{BlobProblem, Damage, DamageKind, Depth, DirectoryProblem, Verification};
+pub use unpack::{UnpackOptions, UnpackSource, Unpacked};
+pub use view::View;

@@ -100,6 +100,7 @@ impl Store {
         for layer in &mut image.layers {
             let here = |directory: &&unlade_metadata::LayerDirectoryRecord| {
                 directory.diff_id == layer.diff_id
+                    && directory.chain_id == layer.chain_id
                     && directory.place == place
                     && self.trusts(&directory.durability)
                     && directory.path().is_dir()

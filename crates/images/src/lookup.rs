@@ -50,7 +50,8 @@ impl Store {
     /// Looks an image up. With `extracted` it is complete if every layer has its directory, else if every blob is there.
     ///
     /// Complete means: recorded under that name and platform, with a layer list that is not empty, every layer recorded,
-    /// and every layer directory in its place; an empty directory counts for an empty layer only. What a power loss can
+    /// and every layer directory in its place; an empty directory counts for an empty layer only. Of a layer that
+    /// was extracted on top of those below it, the directory for that stack is what counts. What a power loss can
     /// have changed counts as missing. The database answers with one query, the filesystem with one listing a layer.
     /// Nothing is locked and nothing is written.
     ///
@@ -73,10 +74,14 @@ impl Store {
                 .filter(|directory| self.trusts(&directory.durability));
             complete = complete
                 && if extracted {
-                    layer
-                        .directory
-                        .as_ref()
-                        .is_some_and(|directory| is_in_place(&directory.path, layer.is_empty))
+                    layer.layer.is_stacked
+                        && layer.directory.as_ref().is_some_and(|directory| {
+                            let may_be_empty = match layer.layer.chain_id {
+                                Some(_) => directory.entries == 0,
+                                None => layer.is_empty,
+                            };
+                            is_in_place(&directory.path, may_be_empty)
+                        })
                 } else {
                     layer.blob_file.as_ref().is_some_and(|file| self.trusts(file))
                         && self.blobs.size(&layer.layer.blob)? == Some(layer.layer.size)

@@ -171,20 +171,20 @@ impl Sweep<'_> {
     fn directories(&mut self, collected: &Collected) -> Result<(), Error> {
         for record in &collected.removed.directories {
             let root = self.store.root_of(record)?;
-            self.directory(&root, &record.diff_id, record.path())?;
+            self.directory(&root, record.chain_id.as_ref().unwrap_or(&record.diff_id), record.path())?;
         }
         // What has no row is not known to anybody; who is making it holds its lock.
         let known: BTreeSet<PathBuf> = collected.directories.iter().map(LayerDirectoryRecord::path).collect();
         let root = self.store.layers.clone();
-        for LayerName { path, diff_id } in root.directories()? {
-            if !known.contains(&path) && !collected.leased_layers.contains(&diff_id) {
-                self.directory(&root, &diff_id, path)?;
+        for LayerName { path, id } in root.directories()? {
+            if !known.contains(&path) && !collected.leased_layers.contains(&id) {
+                self.directory(&root, &id, path)?;
             }
         }
         Ok(())
     }
 
-    fn directory(&mut self, root: &LayerRoot, diff_id: &Digest, path: PathBuf) -> Result<(), Error> {
+    fn directory(&mut self, root: &LayerRoot, id: &Digest, path: PathBuf) -> Result<(), Error> {
         if self.pruned.directories.contains(&path) {
             return Ok(());
         }
@@ -196,7 +196,7 @@ impl Sweep<'_> {
             return Ok(());
         }
         // Who is at work on it holds its lock, and then it stays.
-        let Some(_lock) = root.try_lock(diff_id)? else {
+        let Some(_lock) = root.try_lock(id)? else {
             return Ok(());
         };
         if let Some(retired) = root.retire(&path)? {

@@ -70,7 +70,7 @@ impl Store {
         let mut trees = DiskUsage::new();
         for record in removed.directories {
             let root = self.root_of(&record)?;
-            let Some(_lock) = root.try_lock(&record.diff_id)? else {
+            let Some(_lock) = root.try_lock_directory(&record)? else {
                 continue;
             };
             if let Some(stage) = root.retire(&record.path())? {

@@ -1,102 +1,245 @@
 //! Layers whose directory alone does not say what they do to the layers below.
 //!
 //! Layers are extracted independently, each into its own directory. That is exact as long as a layer declares the parents of
-//! its entries. A parent that it only implies is made as a plain directory, and if a lower layer has a symbolic link, a
-//! file, or a directory with other attributes there, the stacked directories show the implied one instead. A hard link
-//! whose target only a lower layer has cannot be made at all. Such layers are found here, so that nobody takes the stack
-//! for what applying the layers one by one would give.
+//! its entries and removes only what is there. A parent that it merely implies is made as a plain directory, and a lower
+//! layer may have a symbolic link there, or a directory with other attributes; a hard link may name a file that only a lower
+//! layer has; a whiteout may be found only through a link below, or hide nothing, and then overlayfs shows its ghost.
+//!
+//! When all layers of an image are there, each is held against those below it ([`Store::stack`]). One that would give
+//! another result on its own is extracted once more, from its blob, against the merged view of the layers below, into a
+//! directory that is named by the *chain ID*, since it holds for that stack alone. So the directories of an image, stacked,
+//! always give what applying its layers one by one gives. The one exception are times of directories that a layer merely
+//! implies: a stack shows those of the layer, [unpacking](Store::unpack) gives those of the directory below.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{FileType, Stat};
-use unlade_extract::{RawPath, Summary};
-use unlade_oci::Digest;
-use unlade_sys::{Dir, Links};
+use unlade_extract::{Limits, Lower as _, LowerKind, LowerNode, Progress, RawPath, Summary};
+use unlade_metadata::{LayerDirectoryRecord, LayerRecord};
+use unlade_oci::{Descriptor, Digest, layer_stack_chain_id};
 
-use crate::{Error, Image, Store};
+use crate::layers::LayerRoot;
+use crate::store::is_in_place;
+use crate::view::{View, ViewLayer};
+use crate::{Error, Store};
 
-/// A layer that gives another result on its own than on top of the layers below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DependentLayer {
-    /// The layer's blob.
-    pub blob: Digest,
-    /// Directories that the layer only implies, and that a lower layer has as something else.
-    pub implied_parents: Vec<RawPath>,
-    /// Hard links that are missing, since their target is in a lower layer.
-    pub missing_hard_links: Vec<RawPath>,
+/// How long to wait before looking again at a directory that somebody else is making.
+const BUSY: Duration = Duration::from_millis(25);
+
+/// Which directory each layer of an image needs, the lowest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stack {
+    /// For each layer the chain ID that names its directory, if the layer's own directory would not do.
+    pub chain_ids: Vec<Option<Digest>>,
 }
 
 impl Store {
-    /// Finds the layers of an image whose directories, stacked, are not what applying the layers one by one gives.
+    /// Finds out which directory each of `layers` needs, given as blob and diff ID, the lowest first, and makes those that
+    /// are missing. The layers' own directories must be there, and a lease must keep them and the blobs.
     ///
-    /// Costs one lookup for each implied parent and lower layer, and nothing for layers that declare theirs. Layers
-    /// without a directory are passed over.
+    /// Costs a lookup for each directory that a layer implies, and next to nothing for layers that declare theirs.
     ///
     /// # Errors
-    /// The database or a layer directory cannot be read.
-    pub fn dependent_layers(&self, image: &Image) -> Result<Vec<DependentLayer>, Error> {
-        let mut dependent = Vec::new();
-        let mut below: Vec<PathBuf> = Vec::new();
-        for layer in &image.layers {
-            let Some(directory) = &layer.directory else { continue };
-            let record = self.database.layer(&layer.diff_id)?;
-            let summary: Summary = record.map_or_else(Summary::default, |record| {
-                serde_json::from_value(record.summary).unwrap_or_default()
-            });
-            if !below.is_empty() && summary.depends_on_lower() {
-                let found = DependentLayer {
-                    blob: layer.blob.clone(),
-                    implied_parents: hidden(directory, &below, summary.implied_parents)?,
-                    missing_hard_links: summary.lower_hard_links.into_iter().map(|link| link.path).collect(),
-                };
-                if !found.implied_parents.is_empty() || !found.missing_hard_links.is_empty() {
-                    dependent.push(found);
-                }
+    /// The store cannot be read or written; a blob that is needed once more is missing; a layer is refused, for a hard link
+    /// that leads nowhere for example; or `progress` was cancelled.
+    pub fn stack(
+        &self,
+        layers: &[(&Descriptor, &Digest)],
+        limits: &Limits,
+        progress: &Progress,
+    ) -> Result<Stack, Error> {
+        let diff_ids: Vec<Digest> = layers.iter().map(|(_, diff_id)| (*diff_id).clone()).collect();
+        let mut stack = Stack::default();
+        let mut below = View::default();
+        for (at, (blob, diff_id)) in layers.iter().enumerate() {
+            let own = self.layers.directory(diff_id, self.form);
+            let summary = self.summary(diff_id)?;
+            let mut directory = own.clone();
+            let mut chain_id = None;
+            if summary.depends_on_lower() && self.depends(&own, &summary, &below)? {
+                chain_id = layer_stack_chain_id(&diff_ids[..=at]);
             }
-            below.push(directory.clone());
+            if let Some(chain_id) = &chain_id {
+                tracing::info!(%diff_id, %chain_id, "the layer is extracted on top of those below it");
+                directory = self.make_chain_directory(blob, diff_id, chain_id, &below, limits, progress)?;
+            }
+            self.push_layer(&mut below, diff_id, &directory, chain_id.is_some())?;
+            stack.chain_ids.push(chain_id);
         }
-        Ok(dependent)
+        Ok(stack)
     }
-}
 
-/// Returns those of `parents` that the topmost of the layers below which has them has as something else.
-fn hidden(directory: &Path, below: &[PathBuf], parents: Vec<RawPath>) -> Result<Vec<RawPath>, Error> {
-    let upper = Dir::open(directory)?;
-    let lower = below
-        .iter()
-        .rev()
-        .map(|path| Dir::open(path))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut hidden = Vec::new();
-    for parent in parents {
-        let path = Path::new(OsStr::from_bytes(parent.as_bytes()));
-        let Some(mine) = stat(&upper, path) else { continue };
-        let theirs = lower.iter().find_map(|layer| stat(layer, path));
-        if theirs.is_some_and(|theirs| !is_whiteout(&theirs) && !same_directory(&mine, &theirs)) {
-            hidden.push(parent);
+    /// Returns what extraction found in a layer.
+    pub(crate) fn summary(&self, diff_id: &Digest) -> Result<Summary, Error> {
+        let record = self.database.layer(diff_id)?;
+        Ok(record.map_or_else(Summary::default, summary_of))
+    }
+
+    /// Puts a layer directory on top of a view. A layer without entries says nothing, not even of its root; in the directory
+    /// of a stack nothing is merely implied.
+    pub(crate) fn push_layer(
+        &self,
+        view: &mut View,
+        diff_id: &Digest,
+        directory: &Path,
+        in_chain: bool,
+    ) -> Result<(), Error> {
+        let record = self.database.layer(diff_id)?;
+        if record.as_ref().is_some_and(|record| record.entries == 0) {
+            return Ok(());
+        }
+        let mut implied = std::collections::HashSet::new();
+        if !in_chain {
+            let summary = record.map_or_else(Summary::default, summary_of);
+            implied.extend((!summary.root_declared).then(Vec::new));
+            implied.extend(summary.implied_parents.iter().map(|path| path.as_bytes().to_vec()));
+        }
+        view.push(ViewLayer::open(directory, self.form, implied)?);
+        Ok(())
+    }
+
+    /// Says whether a layer gives something else on top of `below` than its own directory, put there, shows.
+    fn depends(&self, own: &Path, summary: &Summary, below: &View) -> Result<bool, Error> {
+        if !summary.lower_hard_links.is_empty() || !summary.undecided.is_empty() {
+            return Ok(true);
+        }
+        if below.is_empty() {
+            // There is nothing to remove, so every whiteout is a ghost.
+            return Ok(!summary.removal_directories.is_empty());
+        }
+        if !summary.removals_through_links.is_empty() {
+            return Ok(true);
+        }
+        let look_up = |path: &RawPath| below.look_up(path.as_bytes()).map_err(Error::from);
+        for path in &summary.replaced_parents {
+            if look_up(path)?.is_some_and(|node| is_link(&node)) {
+                return Ok(true);
+            }
+        }
+        for path in &summary.removal_directories {
+            if look_up(path)?.is_none_or(|node| node.kind != LowerKind::Directory) {
+                return Ok(true);
+            }
+        }
+        let mut alone = View::default();
+        alone.push(ViewLayer::open(own, self.form, std::collections::HashSet::default())?);
+        if alone.is_opaque_at(b"")? {
+            // Overlayfs merges the roots of all layers in any case.
+            return Ok(true);
+        }
+        let root = (!summary.root_declared).then(RawPath::default);
+        for path in summary.implied_parents.iter().chain(root.as_ref()) {
+            let Some(theirs) = look_up(path)? else { continue };
+            if is_link(&theirs) {
+                return Ok(true);
+            }
+            if theirs.kind == LowerKind::Directory
+                && (alone
+                    .look_up(path.as_bytes())?
+                    .is_none_or(|ours| !same_attributes(&ours, &theirs))
+                    // It may be cleared and stay, or be removed and made again.
+                    || alone.is_opaque_at(path.as_bytes())?)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn make_chain_directory(
+        &self,
+        blob: &Descriptor,
+        diff_id: &Digest,
+        chain_id: &Digest,
+        below: &View,
+        limits: &Limits,
+        progress: &Progress,
+    ) -> Result<PathBuf, Error> {
+        let _lock = loop {
+            if let Some(directory) = self.chain_directory(diff_id, chain_id)? {
+                return Ok(directory);
+            }
+            if let Some(lock) = self.layers.try_lock(chain_id)? {
+                break lock;
+            }
+            if progress.is_cancelled() {
+                return Err(unlade_extract::Error::Cancelled.into());
+            }
+            std::thread::sleep(BUSY);
+        };
+        // Whoever had the lock until now may have made it.
+        if let Some(directory) = self.chain_directory(diff_id, chain_id)? {
+            return Ok(directory);
+        }
+        let algorithms = (blob.digest.algorithm(), diff_id.algorithm());
+        let failed = |source| Error::Layer {
+            blob: blob.digest.clone(),
+            source: Box::new(source),
+        };
+        let (removals, report) = unlade_extract::read_removals(
+            self.layer_blob(&blob.digest)?,
+            algorithms.0,
+            algorithms.1,
+            limits,
+            progress,
+        )
+        .map_err(failed)?;
+        crate::claim::check_content(blob, diff_id, &report)?;
+        let staged = self.layers.stage()?;
+        let report = unlade_extract::extract_layer_on(
+            self.layer_blob(&blob.digest)?,
+            staged.directory(),
+            below,
+            &removals,
+            algorithms.0,
+            algorithms.1,
+            &self.extract_options(limits.clone()),
+            progress,
+        )
+        .map_err(failed)?;
+        crate::claim::check_content(blob, diff_id, &report)?;
+        // A layer of whiteouts that hide nothing leaves an empty directory here.
+        let entries = if staged.is_empty()? { 0 } else { report.entries };
+        let name = LayerRoot::chain_name(chain_id, self.form);
+        let directory = self.layers.path().join(&name);
+        staged.publish(&directory, self.durability)?;
+        self.database.record_layer_directory(&LayerDirectoryRecord {
+            diff_id: diff_id.clone(),
+            chain_id: Some(chain_id.clone()),
+            place: self.place(),
+            name,
+            entries,
+            durability: self.written(),
+        })?;
+        Ok(directory)
+    }
+
+    /// Opens the blob of a layer.
+    pub(crate) fn layer_blob(&self, digest: &Digest) -> Result<std::fs::File, Error> {
+        match self.blobs.open_blob(digest) {
+            Err(unlade_blobs::Error::NotFound { .. }) => Err(Error::BlobMissing { digest: digest.clone() }),
+            opened => Ok(opened?),
         }
     }
-    Ok(hidden)
-}
 
-/// Looks at a path without following links. A link on the way is an implied parent of its own.
-fn stat(root: &Dir, path: &Path) -> Option<Stat> {
-    let name = path.file_name()?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    match parent {
-        Some(parent) => root.resolve(parent, Links::Refuse).ok()?.stat(name).ok()?,
-        None => root.stat(name).ok()?,
+    /// Returns the directory of a layer on top of a stack, if it is there and can be trusted.
+    fn chain_directory(&self, diff_id: &Digest, chain_id: &Digest) -> Result<Option<PathBuf>, Error> {
+        let found = self.database.layer_directory(diff_id, Some(chain_id), &self.place())?;
+        Ok(found
+            .filter(|found| self.trusts(&found.durability) && is_in_place(&found.path, found.entries == 0))
+            .map(|found| found.path))
     }
 }
 
-fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+fn summary_of(record: LayerRecord) -> Summary {
+    serde_json::from_value(record.summary).unwrap_or_default()
 }
 
-/// Times are left out: an implied parent has one of its own in every tool.
-fn same_directory(a: &Stat, b: &Stat) -> bool {
-    (a.st_mode, a.st_uid, a.st_gid) == (b.st_mode, b.st_uid, b.st_gid)
+fn is_link(node: &LowerNode) -> bool {
+    matches!(node.kind, LowerKind::Symlink { .. })
+}
+
+/// Times are left out: a directory that a layer merely implies has one of its own in every tool.
+fn same_attributes(a: &LowerNode, b: &LowerNode) -> bool {
+    a.kind == b.kind && (a.mode, a.uid, a.gid, &a.xattrs) == (b.mode, b.uid, b.gid, &b.xattrs)
 }

@@ -167,8 +167,9 @@ fn needed_blobs(transaction: &Transaction<'_>, without_blobs: &BTreeSet<Digest>)
          UNION SELECT manifest_digest FROM artifacts UNION SELECT digest FROM artifact_blobs
          UNION SELECT digest FROM lease_items WHERE kind = 'blob'",
     )?;
-    let mut statement = transaction
-        .prepare_cached("SELECT DISTINCT blob_digest, diff_id, chain_id IS NULL AS is_alone FROM manifest_layers")?;
+    let mut statement = transaction.prepare_cached(
+        "SELECT DISTINCT blob_digest, diff_id, coalesce(chain_id, '') = '' AS is_alone FROM manifest_layers",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let is_alone: bool = row.get("is_alone")?;

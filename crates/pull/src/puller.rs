@@ -9,7 +9,6 @@ use unlade_oci::{Digest, Platform};
 use unlade_reference::Reference;
 use unlade_registry::Client;
 
-use crate::Warning;
 use crate::budget::{Budget, Room};
 use crate::error::Error;
 use crate::explain::{self, Explanation};
@@ -18,6 +17,7 @@ use crate::observer::{Observer, Silent, Watch};
 use crate::plan::plan;
 use crate::resolve::{Documents, Resolution};
 use crate::threads::{Spawner, Threads};
+use crate::unpack::StopOnDrop;
 
 /// What was written so long ago is flushed beside a pull: the kernel has written most of it by then.
 const SETTLE_AFTER: Duration = Duration::from_mins(1);
@@ -199,11 +199,11 @@ impl Puller {
         all_or_first_error(layers).await?;
 
         let (store, options) = (self.store.clone(), options.clone());
-        let (pulled, dependent) = spawner.run(move || commit(&store, &resolutions, &options)).await?;
-        for warning in dependent {
-            self.watch.warn(&warning);
-        }
-        Ok(pulled)
+        let progress = unlade_extract::Progress::new();
+        let _stop = StopOnDrop(progress.clone());
+        spawner
+            .run(move || commit(&store, &resolutions, &options, &progress))
+            .await
     }
 
     /// Tells what a pull of `reference` would do, without pulling: who would be asked and how, what the name stands for, what of
@@ -330,10 +330,14 @@ pub(crate) async fn all_or_first_error(mut layers: JoinSet<Result<(), Error>>) -
     first
 }
 
-/// Records the images. Also says which layers cannot just be stacked.
-fn commit(store: &Store, resolutions: &[Resolution], options: &Options) -> Result<(Vec<Pulled>, Vec<Warning>), Error> {
+/// Makes sure that the layer directories can be stacked, and records the images.
+fn commit(
+    store: &Store,
+    resolutions: &[Resolution],
+    options: &Options,
+    progress: &unlade_extract::Progress,
+) -> Result<Vec<Pulled>, Error> {
     let mut pulled = Vec::with_capacity(resolutions.len());
-    let mut warnings = Vec::new();
     for resolution in resolutions {
         let commit = ImageCommit {
             reference: &resolution.reference,
@@ -342,17 +346,15 @@ fn commit(store: &Store, resolutions: &[Resolution], options: &Options) -> Resul
             manifest: &resolution.manifest,
             config: &resolution.config,
         };
-        let image = store.commit(&commit, options.extract).map_err(Error::store)?;
-        for layer in store.dependent_layers(&image).map_err(Error::store)? {
-            warnings.push(Warning::DependsOnLower {
-                reference: Box::new(image.reference.clone()),
-                layer: Box::new(layer),
-            });
+        let mut stack = None;
+        if options.extract {
+            let layers: Vec<_> = resolution.layers().collect();
+            stack = Some(store.stack(&layers, &options.limits, progress).map_err(Error::store)?);
         }
         pulled.push(Pulled {
-            image,
+            image: store.commit(&commit, stack.as_ref()).map_err(Error::store)?,
             asked_registry: options.policy != Policy::Never,
         });
     }
-    Ok((pulled, warnings))
+    Ok(pulled)
 }

@@ -53,7 +53,7 @@ pub(crate) async fn consume(
 }
 
 /// Tells the extracting threads to stop when nobody waits for them any more.
-struct StopOnDrop(Progress);
+pub(crate) struct StopOnDrop(pub(crate) Progress);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {

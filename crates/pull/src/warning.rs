@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use unlade_images::DependentLayer;
 use unlade_oci::{Digest, Platform};
 use unlade_reference::{Alias, Reference};
 
@@ -33,13 +32,6 @@ pub enum Warning {
         /// What did not match.
         reason: String,
     },
-    /// The layer directories, stacked, are not what applying the layers one by one gives.
-    DependsOnLower {
-        /// The image.
-        reference: Box<Reference>,
-        /// The layer, and what in it depends on the layers below.
-        layer: Box<DependentLayer>,
-    },
 }
 
 impl fmt::Display for Warning {
@@ -67,28 +59,6 @@ impl fmt::Display for Warning {
                     f,
                     "layer {digest} had wrong bytes and is fetched again from the start: {reason}"
                 )
-            }
-            Self::DependsOnLower { reference, layer } => {
-                let (parents, links) = (&layer.implied_parents, &layer.missing_hard_links);
-                write!(
-                    f,
-                    "layer {} of {reference} cannot just be stacked on the lower ones: ",
-                    layer.blob
-                )?;
-                match (parents.first(), links.first()) {
-                    (Some(parent), _) => write!(
-                        f,
-                        "it hides {parent}, which a lower layer has as something else ({} such directories, {} missing hard links)",
-                        parents.len(),
-                        links.len()
-                    ),
-                    (None, Some(link)) => write!(
-                        f,
-                        "the target of the hard link {link} is in a lower layer, so the link is missing ({} such links)",
-                        links.len()
-                    ),
-                    (None, None) => write!(f, "nothing is lost"),
-                }
             }
         }
     }

@@ -101,6 +101,7 @@ fn layers(inspection: &Inspection) -> Vec<Value> {
             "MediaType": layer.media_type,
             "Size": layer.size,
             "RawSize": layer.raw_size,
+            "ChainId": layer.chain_id,
             "Directory": layer.directory.as_deref().map(json_path),
             "Summary": inspection.summaries.get(position),
         })

@@ -163,6 +163,8 @@ struct LayerObject<'a> {
     media_type: &'a MediaType,
     size: u64,
     raw_size: u64,
+    /// Set if the directory is that of the layer on top of those below it.
+    chain_id: Option<&'a Digest>,
     directory: Option<RawPath>,
 }
 
@@ -189,6 +191,7 @@ impl<'a> LayerObject<'a> {
             media_type: &layer.media_type,
             size: layer.size,
             raw_size: layer.raw_size,
+            chain_id: layer.chain_id.as_ref(),
             directory: layer.directory.as_deref().map(json_path),
         }
     }

@@ -48,8 +48,16 @@ impl<'a> Below<'a> {
         };
         for (path, is_opaque) in removals.in_order() {
             if is_opaque {
-                if let Some(directory) = below.directory(path)? {
-                    below.cleared.insert(directory);
+                match below.directory(path)? {
+                    // The root of a layer is always merged, whatever its attributes say, so each name is removed.
+                    Some(directory) if directory.is_empty() => {
+                        let names = lower.names(b"").map_err(failed(path))?;
+                        below.removed.extend(names);
+                    }
+                    Some(directory) => {
+                        below.cleared.insert(directory);
+                    }
+                    None => {}
                 }
                 continue;
             }
@@ -82,9 +90,7 @@ impl<'a> Below<'a> {
         }
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         let mut above = slashes.map(|(at, _)| &path[..at]);
-        self.removed.contains(path)
-            || (!path.is_empty() && self.cleared.contains(&b""[..]))
-            || above.any(|above| self.removed.contains(above) || self.cleared.contains(above))
+        self.removed.contains(path) || above.any(|above| self.removed.contains(above) || self.cleared.contains(above))
     }
 
     /// Returns where the directory `path` is, links followed. A circle of links leads nowhere.
@@ -120,8 +126,9 @@ impl DirectoryWriter<'_> {
     /// Returns what the layers below have at a path on disk, where this layer has nothing.
     pub(super) fn look_below(&self, physical: &[u8], path: &[u8]) -> Result<Option<LowerNode>, Error> {
         match &self.below {
-            Some(below) => below.look_up(physical, path),
-            None => Ok(None),
+            // What was replaced, and replaced again, hides what was there first.
+            Some(below) if !is_below(physical, &self.fresh) => below.look_up(physical, path),
+            _ => Ok(None),
         }
     }
 
@@ -291,7 +298,7 @@ impl DirectoryWriter<'_> {
 /// Says whether a directory above `path` is one of `paths`.
 fn is_below(path: &[u8], paths: &BTreeSet<Vec<u8>>) -> bool {
     let mut above = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-    (!path.is_empty() && paths.contains(&b""[..])) || above.any(|(at, _)| paths.contains(&path[..at]))
+    above.any(|(at, _)| paths.contains(&path[..at]))
 }
 
 /// Returns those of `paths` that are below `path`.

@@ -54,6 +54,21 @@ impl Directories {
         self.insert(path, Origin::Copied, Some(attributes));
     }
 
+    pub(super) fn is_implied(&self, path: &[u8]) -> bool {
+        matches!(
+            self.records.get(path),
+            Some(Record {
+                origin: Origin::Implied,
+                ..
+            })
+        )
+    }
+
+    /// Says whether a directory was made that no entry describes.
+    pub(super) fn has_implied(&self) -> bool {
+        self.records.values().any(|record| record.origin == Origin::Implied)
+    }
+
     pub(super) fn is_known(&self, path: &[u8]) -> bool {
         self.records.contains_key(path)
     }

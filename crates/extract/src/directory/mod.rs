@@ -156,6 +156,10 @@ impl<'a> DirectoryWriter<'a> {
             }
             Err(error) => return Err(failed(entry.path)(error)),
         }
+        if self.directories.is_implied(&physical) && !self.is_tree {
+            // Until now what is below could be seen here, a link for one.
+            self.summary.replaced_parents.push(RawPath::new(&physical[..]));
+        }
         self.directories.declare(&physical, attributes);
         self.check_deferred(entry.path)
     }
@@ -346,6 +350,18 @@ impl<'a> DirectoryWriter<'a> {
         Ok(())
     }
 
+    /// Says whether an entry that is refused might not be if the layers below were known: a directory that is only implied
+    /// may be a link there, and then entries are elsewhere.
+    fn is_uncertain(&self, entry: &Entry<'_>) -> bool {
+        let knows_below = self.below.is_some() || self.is_tree;
+        let never = matches!(entry.kind, Kind::CharDevice { .. })
+            || matches!(entry.kind, Kind::HardLink { target } if target.is_empty());
+        let depends = self.directories.has_implied()
+            || !self.summary.replaced_parents.is_empty()
+            || !self.summary.lower_hard_links.is_empty();
+        !knows_below && !never && depends
+    }
+
     fn check_deferred(&self, path: &[u8]) -> Result<(), Error> {
         let value = self.options.limits.deferred_bytes;
         if self.directories.bytes() + self.whiteout_bytes > value {
@@ -362,7 +378,7 @@ impl<'a> DirectoryWriter<'a> {
 impl EntrySink for DirectoryWriter<'_> {
     fn entry(&mut self, entry: &Entry<'_>, content: &mut dyn Content) -> Result<(), Error> {
         self.first_time.get_or_insert(entry.mtime);
-        match entry.kind {
+        let made = match entry.kind {
             Kind::Directory => self.directory(entry),
             Kind::File { size } => self.file(entry, size, content),
             Kind::Symlink { target } => self.symlink(entry, target),
@@ -373,6 +389,19 @@ impl EntrySink for DirectoryWriter<'_> {
             Kind::Whiteout | Kind::Opaque if self.options.whiteouts == Whiteouts::Oci => self.plain_whiteout(entry),
             Kind::Whiteout => self.defer_whiteout(entry.path),
             Kind::Opaque => self.defer_opaque(entry.path),
+        };
+        match made {
+            Err(Error::Refused { .. }) if matches!(entry.kind, Kind::Whiteout | Kind::Opaque) => {
+                self.summary.removals_through_links.push(RawPath::from(entry.path));
+                Ok(())
+            }
+            Err(Error::Refused { .. }) if self.is_uncertain(entry) => {
+                self.summary.note(Note::DecidedByLower, entry.path);
+                self.whiteout_bytes += (entry.path.len() + 64) as u64;
+                self.summary.undecided.push(RawPath::from(entry.path));
+                self.check_deferred(entry.path)
+            }
+            made => made,
         }
     }
 

@@ -45,9 +45,13 @@ impl DirectoryWriter<'_> {
         let mut opaque = BTreeSet::new();
         let mut missing = Vec::new();
         for path in &markers {
-            match self.parent(path, Make::Nothing)? {
+            match self.removal_parent(path, path, Make::Nothing)? {
                 Some(dir) => {
                     self.note_removal(&dir.path, path, path);
+                    if dir.path.is_empty() {
+                        // Overlayfs merges roots in any case, so what is below has to be known.
+                        self.removal_directories.insert(Vec::new());
+                    }
                     opaque.insert(dir.path.to_vec());
                 }
                 None => missing.push(path),
@@ -74,7 +78,7 @@ impl DirectoryWriter<'_> {
                 self.summary.note(Note::WhiteoutWithoutEffect, path);
                 continue;
             }
-            match self.parent(parent_path, Make::Missing)? {
+            match self.removal_parent(parent_path, path, Make::Missing)? {
                 Some(parent) if !has_opaque(&parent.path, &opaque) => {
                     self.note_removal(&parent.path, parent_path, path);
                     self.removal_directories.insert(parent.path.to_vec());
@@ -89,7 +93,7 @@ impl DirectoryWriter<'_> {
                 self.summary.note(Note::WhiteoutWithoutEffect, path);
                 continue;
             }
-            match self.parent(path, Make::Missing)? {
+            match self.removal_parent(path, path, Make::Missing)? {
                 Some(dir) if !has_opaque(&dir.path, &opaque) => {
                     self.note_removal(&dir.path, path, path);
                     self.removal_directories.insert(dir.path.to_vec());
@@ -107,21 +111,32 @@ impl DirectoryWriter<'_> {
         let (whiteouts, opaques) = (std::mem::take(&mut self.whiteouts), std::mem::take(&mut self.opaques));
         for path in &whiteouts {
             let (parent_path, _) = split(path);
-            if let Some(parent) = self.parent(parent_path, Make::Nothing)? {
+            if let Some(parent) = self.removal_parent(parent_path, path, Make::Nothing)? {
                 self.note_removal(&parent.path, parent_path, path);
                 self.removal_directories.insert(parent.path.to_vec());
             }
         }
         for path in &opaques {
-            if let Some(dir) = self.parent(path, Make::Nothing)? {
+            if let Some(dir) = self.removal_parent(path, path, Make::Nothing)? {
                 self.note_removal(&dir.path, path, path);
-                if !self.directories.is_declared(&dir.path) {
+                if dir.path.is_empty() || !self.directories.is_declared(&dir.path) {
                     self.removal_directories.insert(dir.path.to_vec());
                 }
             }
         }
         let fresh = std::mem::take(&mut self.fresh);
         self.make_all_opaque(fresh)
+    }
+
+    /// Returns the directory that a removal at `path` is about. A circle of links leads nowhere, unless a layer below breaks it.
+    fn removal_parent(&mut self, parent: &[u8], path: &[u8], make: Make) -> Result<Option<Parent>, Error> {
+        match self.parent(parent, make) {
+            Err(Error::Refused { .. }) => {
+                self.summary.removals_through_links.push(RawPath::from(path));
+                Ok(None)
+            }
+            found => found,
+        }
     }
 
     /// Notes a removal that goes through a link of this layer: what it removes is found without that link.
@@ -134,7 +149,7 @@ impl DirectoryWriter<'_> {
     /// Returns where on disk `path` is and whether it is a directory, if the layer brings it.
     fn brought(&mut self, path: &[u8]) -> Result<Option<(Vec<u8>, bool)>, Error> {
         let (parent_path, name) = split(path);
-        let Some(parent) = self.parent(parent_path, Make::Nothing)? else {
+        let Some(parent) = self.removal_parent(parent_path, path, Make::Nothing)? else {
             return Ok(None);
         };
         let stat = parent.dir.stat(name).map_err(failed(path))?;

@@ -112,7 +112,7 @@ fn refusals() -> Vec<(&'static str, LayerBuilder, &'static str)> {
         ),
         (
             "a hard link over its own target",
-            layer().file("d/f", "x").hardlink("d", "d/f"),
+            layer().dir("d", 0o755).file("d/f", "x").hardlink("d", "d/f"),
             "which it would remove",
         ),
         (

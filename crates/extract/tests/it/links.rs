@@ -108,3 +108,14 @@ fn forty_links_are_followed() {
     let (_, tree) = extracted(&layer.file("l39/file", "x"));
     assert_eq!(tree.node("end/file").size, 1);
 }
+
+#[test]
+fn what_a_link_below_may_allow_is_not_refused_yet() {
+    // With `d` a link to elsewhere, `d/f` would not be below what the hard link replaces.
+    let layer = LayerBuilder::new().file("d/f", "x").hardlink("d", "d/f");
+    let (report, tree) = extracted(&layer);
+    assert_eq!(tree.paths(), ["d", "d/f"]);
+    let undecided: Vec<_> = report.summary.undecided.iter().map(ToString::to_string).collect();
+    assert_eq!(undecided, ["d"]);
+    assert_eq!(report.summary.count(Note::DecidedByLower), 1);
+}

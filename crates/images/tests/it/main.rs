@@ -4,5 +4,6 @@
 
 mod power;
 mod prune;
+mod stacks;
 mod support;
 mod verify;

@@ -14,7 +14,7 @@ pub(crate) const BOOT: &str = "the first boot";
 /// A store in a directory of its own, under a boot of its own.
 pub(crate) struct Fixture {
     pub(crate) store: Store,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Fixture {
@@ -22,16 +22,18 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let options = StoreOptions::at(directory.path().join("store"));
         let store = Store::open_under_boot(&options, BOOT.to_owned()).unwrap();
-        Self {
-            store,
-            _directory: directory,
-        }
+        Self { store, directory }
     }
 
     /// Opens the same store as another process would after the machine was started again.
     pub(crate) fn under_boot(&self, boot_id: &str) -> Store {
         let options = StoreOptions::at(self.store.root());
         Store::open_under_boot(&options, boot_id.to_owned()).unwrap()
+    }
+
+    /// Returns a directory beside the store.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn layer_directory(&self, layer: &Layer) -> PathBuf {
@@ -91,7 +93,9 @@ pub(crate) fn bring_in(store: &Store, name: &str, image: &Image, extract: bool) 
         manifest: &manifest,
         config: &config,
     };
-    store.commit(&commit, extract).unwrap()
+    let layers: Vec<_> = manifest.get().layers.iter().zip(&image.diff_ids).collect();
+    let stack = extract.then(|| store.stack(&layers, &Limits::default(), &Progress::new()).unwrap());
+    store.commit(&commit, stack.as_ref()).unwrap()
 }
 
 /// Brings one layer in; says whether there was anything to do.

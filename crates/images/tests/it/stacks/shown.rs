@@ -1,0 +1,245 @@
+//! A tree in the form in which all ways are compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use unlade_extract::{Entry, EntryContent, EntrySink, Error, Kind};
+use unlade_test_support::{NodeKind, TreeSnapshot};
+
+use super::is_root;
+use super::model::{Model, What};
+use unlade_oci::Digest;
+
+/// Where owner and mode are without root.
+const OVERRIDE_STAT: &[u8] = b"user.containers.override_stat";
+
+/// Which hard links must be there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Links {
+    /// Those of the model.
+    All,
+    /// At most those of the model: a link to a file of a lower layer may be one to a copy.
+    Some,
+}
+
+/// One path. What is not known is none.
+#[derive(Clone, Debug, PartialEq)]
+struct Node {
+    kind: &'static str,
+    mode: Option<u32>,
+    owner: Option<(u32, u32)>,
+    time: (i64, u32),
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    content: Option<Digest>,
+    target: Option<Vec<u8>>,
+    inode: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown(BTreeMap<Vec<u8>, Node>);
+
+impl Shown {
+    pub(super) fn of_model(model: &Model) -> Self {
+        let mut first: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        let nodes = model.nodes.iter().map(|(path, at)| {
+            let path = name(&path.join("/"));
+            let inode = &model.inodes[*at];
+            let is_link = matches!(inode.what, What::Link(_));
+            let node = Node {
+                kind: match &inode.what {
+                    What::Dir => "directory",
+                    What::File(_) => "file",
+                    What::Link(_) => "symlink",
+                    What::Fifo => "fifo",
+                },
+                mode: (!is_link).then_some(inode.meta.mode),
+                owner: Some(inode.meta.owner),
+                time: inode.meta.time,
+                xattrs: inode
+                    .meta
+                    .xattr
+                    .map(|value| (b"user.unlade".to_vec(), vec![value]))
+                    .into_iter()
+                    .collect(),
+                content: match &inode.what {
+                    What::File(content) => Some(Digest::sha256(content)),
+                    _ => None,
+                },
+                target: match &inode.what {
+                    What::Link(target) => Some(target.clone().into_bytes()),
+                    _ => None,
+                },
+                inode: first.entry(*at).or_insert_with(|| path.clone()).clone(),
+            };
+            (path, node)
+        });
+        let mut shown: BTreeMap<_, _> = nodes.collect();
+        if shown.is_empty() {
+            // An image without any entry still has a root.
+            shown.clear();
+        }
+        Self(shown)
+    }
+
+    pub(super) fn of_snapshot(snapshot: &TreeSnapshot) -> Self {
+        let nodes = snapshot.iter().map(|(path, found)| {
+            let mut xattrs = found.xattrs.clone();
+            let recorded = xattrs.remove(OVERRIDE_STAT).filter(|_| !is_root());
+            let recorded = recorded.map(|value| String::from_utf8(value).unwrap());
+            let mut owner = is_root().then_some((found.uid, found.gid));
+            if let Some(text) = &recorded {
+                let mut parts = text.split(':');
+                let mut number = || parts.next().unwrap().parse().unwrap();
+                owner = Some((number(), number()));
+                assert_eq!(
+                    u32::from_str_radix(parts.next().unwrap(), 8).unwrap(),
+                    found.mode,
+                    "{text}"
+                );
+            }
+            let node = Node {
+                kind: match found.kind {
+                    NodeKind::Directory => "directory",
+                    NodeKind::File => "file",
+                    NodeKind::Symlink => "symlink",
+                    NodeKind::Fifo => "fifo",
+                    _ => "something else",
+                },
+                mode: (found.kind != NodeKind::Symlink).then_some(found.mode),
+                owner,
+                time: found.mtime,
+                xattrs,
+                content: found.content.clone(),
+                target: found.link_target.clone(),
+                inode: found.same_inode_as.clone().unwrap_or_else(|| path.to_vec()),
+            };
+            (path.to_vec(), node)
+        });
+        Self(nodes.collect())
+    }
+
+    /// Says what is different in `actual`. Times of `loose` directories are not compared.
+    pub(super) fn differences(
+        &self,
+        actual: &Self,
+        links: Links,
+        loose: Option<&BTreeSet<Vec<String>>>,
+    ) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.0.is_empty() {
+            // Nothing says when the root of a tree without entries was made.
+            let others = actual.0.keys().filter(|path| **path != b".");
+            return others.map(|path| format!("+ {}", path.escape_ascii())).collect();
+        }
+        let loose: BTreeSet<Vec<u8>> = loose.into_iter().flatten().map(|path| name(&path.join("/"))).collect();
+        for path in self.0.keys().chain(actual.0.keys()).collect::<BTreeSet<_>>() {
+            match (self.0.get(path), actual.0.get(path)) {
+                (Some(expected), Some(actual)) => {
+                    let mut actual = actual.clone();
+                    actual.inode.clone_from(&expected.inode);
+                    actual.owner = actual.owner.or(expected.owner);
+                    actual.content = actual.content.or_else(|| expected.content.clone());
+                    if loose.contains(path) {
+                        actual.time = expected.time;
+                    }
+                    if *expected != actual {
+                        lines.push(format!(
+                            "~ {}:\n   expected {expected:?}\n     actual {actual:?}",
+                            path.escape_ascii()
+                        ));
+                    }
+                }
+                (Some(expected), None) => lines.push(format!("- {}: {expected:?}", path.escape_ascii())),
+                (_, Some(actual)) => lines.push(format!("+ {}: {actual:?}", path.escape_ascii())),
+                (None, None) => {}
+            }
+        }
+        if lines.is_empty() {
+            let (mine, theirs) = (self.pairs(), actual.pairs());
+            lines.extend(theirs.difference(&mine).map(|pair| format!("linked: {pair:?}")));
+            if links == Links::All {
+                lines.extend(mine.difference(&theirs).map(|pair| format!("not linked: {pair:?}")));
+            }
+        }
+        lines
+    }
+
+    /// Returns all pairs of paths that are one file.
+    fn pairs(&self) -> BTreeSet<(String, String)> {
+        let mut pairs = BTreeSet::new();
+        let text = |path: &[u8]| path.escape_ascii().to_string();
+        for (a, one) in &self.0 {
+            for (b, other) in self.0.range(a.clone()..).skip(1) {
+                if one.inode == other.inode {
+                    pairs.insert((text(a), text(b)));
+                }
+            }
+        }
+        pairs
+    }
+}
+
+/// Takes the entries of a view.
+#[derive(Debug, Default)]
+pub(super) struct Collect(Shown);
+
+impl Collect {
+    pub(super) fn shown(self) -> Shown {
+        self.0
+    }
+}
+
+impl EntrySink for Collect {
+    fn entry(&mut self, entry: &Entry<'_>, content: &mut dyn EntryContent) -> Result<(), Error> {
+        let path = name(&String::from_utf8_lossy(entry.path));
+        let mut data = Vec::new();
+        while let Some(extent) = content.next()? {
+            data.resize(usize::try_from(extent.offset).unwrap(), 0);
+            data.extend_from_slice(extent.data);
+        }
+        let kind = match entry.kind {
+            Kind::Directory => "directory",
+            Kind::File { .. } => "file",
+            Kind::Symlink { .. } => "symlink",
+            Kind::Fifo => "fifo",
+            Kind::HardLink { target } => {
+                let node = self.0.0[target].clone();
+                self.0.0.insert(path, node);
+                return Ok(());
+            }
+            _ => "something else",
+        };
+        let is_special = matches!(entry.kind, Kind::Symlink { .. } | Kind::Fifo);
+        let node = Node {
+            kind,
+            mode: (!matches!(entry.kind, Kind::Symlink { .. })).then_some(entry.mode),
+            // Without root, links and special files do not tell.
+            owner: (is_root() || !is_special).then_some((entry.uid, entry.gid)),
+            time: (entry.mtime.seconds, entry.mtime.nanoseconds),
+            xattrs: entry
+                .xattrs
+                .iter()
+                .map(|xattr| (xattr.name.to_vec(), xattr.value.to_vec()))
+                .collect(),
+            content: matches!(entry.kind, Kind::File { .. }).then(|| Digest::sha256(&data)),
+            target: match entry.kind {
+                Kind::Symlink { target } => Some(target.to_vec()),
+                _ => None,
+            },
+            inode: path.clone(),
+        };
+        self.0.0.insert(path, node);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+fn name(path: &str) -> Vec<u8> {
+    if path.is_empty() {
+        b".".to_vec()
+    } else {
+        path.as_bytes().to_vec()
+    }
+}

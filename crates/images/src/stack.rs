@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use unlade_extract::{Limits, Lower as _, LowerKind, LowerNode, Progress, RawPath, Summary};
-use unlade_metadata::{LayerDirectoryRecord, LayerRecord};
+use unlade_metadata::{LayerDirectoryRecord, LayerForm, LayerRecord};
 use unlade_oci::{Descriptor, Digest, layer_stack_chain_id};
 
 use crate::layers::LayerRoot;
@@ -104,8 +104,12 @@ impl Store {
             return Ok(true);
         }
         if below.is_empty() {
-            // There is nothing to remove, so every whiteout is a ghost.
-            return Ok(!summary.removal_directories.is_empty());
+            // There is nothing to remove, so every whiteout is a ghost to overlayfs. In plain form it is just without effect,
+            // unless a directory was made for it.
+            let mut directories = summary.removal_directories.iter();
+            return Ok(
+                directories.any(|path| self.form == LayerForm::Overlay || summary.implied_parents.contains(path))
+            );
         }
         if !summary.removals_through_links.is_empty() {
             return Ok(true);

@@ -243,6 +243,13 @@ impl Expected {
 
     /// Keeps a whiteout as the file that it is in the archive.
     fn put_plain_whiteout(&mut self, entry: &Entry<'_>) {
+        let parent = match entry.kind {
+            Kind::Opaque => entry.path,
+            _ => split_bytes(entry.path).0,
+        };
+        if self.directory(parent, Make::Missing).is_none() {
+            return;
+        }
         let path = if entry.kind == Kind::Opaque {
             join(entry.path, b".wh..wh..opq")
         } else {

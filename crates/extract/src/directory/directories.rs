@@ -35,6 +35,8 @@ struct Record {
 #[derive(Debug, Default)]
 pub(super) struct Directories {
     records: BTreeMap<Vec<u8>, Record>,
+    /// How many are implied.
+    implied: usize,
     bytes: u64,
 }
 
@@ -66,7 +68,7 @@ impl Directories {
 
     /// Says whether a directory was made that no entry describes.
     pub(super) fn has_implied(&self) -> bool {
-        self.records.values().any(|record| record.origin == Origin::Implied)
+        self.implied > 0
     }
 
     pub(super) fn is_known(&self, path: &[u8]) -> bool {
@@ -103,7 +105,7 @@ impl Directories {
         let below: Vec<_> = below_of(&self.records, path).map(|(path, _)| path.clone()).collect();
         for path in std::iter::once(path.to_vec()).chain(below) {
             if let Some(old) = self.records.remove(&path) {
-                self.bytes -= cost(&path, &old);
+                self.forget(&path, &old);
             }
         }
     }
@@ -112,9 +114,15 @@ impl Directories {
         let attributes = attributes.map(Box::new);
         let record = Record { origin, attributes };
         self.bytes += cost(path, &record);
+        self.implied += usize::from(origin == Origin::Implied);
         if let Some(old) = self.records.insert(path.to_vec(), record) {
-            self.bytes -= cost(path, &old);
+            self.forget(path, &old);
         }
+    }
+
+    fn forget(&mut self, path: &[u8], old: &Record) {
+        self.bytes -= cost(path, old);
+        self.implied -= usize::from(old.origin == Origin::Implied);
     }
 }
 

@@ -264,6 +264,16 @@ impl<'a> DirectoryWriter<'a> {
             Kind::Opaque => self.defer_opaque(entry.path)?,
             _ => self.defer_whiteout(entry.path)?,
         }
+        let parent = if entry.kind == Kind::Opaque {
+            entry.path
+        } else {
+            split(entry.path).0
+        };
+        if self.removal_parent(parent, entry.path, Make::Missing)?.is_none() {
+            self.summary.removals_through_links.push(RawPath::from(entry.path));
+            self.summary.note(Note::WhiteoutWithoutEffect, entry.path);
+            return Ok(());
+        }
         let mut path = Vec::with_capacity(entry.path.len() + 16);
         if entry.kind == Kind::Opaque {
             path.extend_from_slice(entry.path);
@@ -378,6 +388,7 @@ impl<'a> DirectoryWriter<'a> {
 impl EntrySink for DirectoryWriter<'_> {
     fn entry(&mut self, entry: &Entry<'_>, content: &mut dyn Content) -> Result<(), Error> {
         self.first_time.get_or_insert(entry.mtime);
+        let is_uncertain = self.is_uncertain(entry);
         let made = match entry.kind {
             Kind::Directory => self.directory(entry),
             Kind::File { size } => self.file(entry, size, content),
@@ -391,11 +402,7 @@ impl EntrySink for DirectoryWriter<'_> {
             Kind::Opaque => self.defer_opaque(entry.path),
         };
         match made {
-            Err(Error::Refused { .. }) if matches!(entry.kind, Kind::Whiteout | Kind::Opaque) => {
-                self.summary.removals_through_links.push(RawPath::from(entry.path));
-                Ok(())
-            }
-            Err(Error::Refused { .. }) if self.is_uncertain(entry) => {
+            Err(Error::Refused { .. }) if is_uncertain => {
                 self.summary.note(Note::DecidedByLower, entry.path);
                 self.whiteout_bytes += (entry.path.len() + 64) as u64;
                 self.summary.undecided.push(RawPath::from(entry.path));

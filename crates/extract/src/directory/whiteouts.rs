@@ -84,7 +84,11 @@ impl DirectoryWriter<'_> {
                     self.removal_directories.insert(parent.path.to_vec());
                     self.make_whiteout(&parent, name, path)?;
                 }
-                _ => self.summary.note(Note::WhiteoutWithoutEffect, path),
+                // Something of this layer is in the way, behind which a link below may lead elsewhere.
+                _ => {
+                    self.summary.removals_through_links.push(RawPath::from(&path[..]));
+                    self.summary.note(Note::WhiteoutWithoutEffect, path);
+                }
             }
         }
         for path in missing {
@@ -99,7 +103,11 @@ impl DirectoryWriter<'_> {
                     self.removal_directories.insert(dir.path.to_vec());
                     opaque.insert(dir.path.to_vec());
                 }
-                _ => self.summary.note(Note::WhiteoutWithoutEffect, path),
+                // Something of this layer is in the way, behind which a link below may lead elsewhere.
+                _ => {
+                    self.summary.removals_through_links.push(RawPath::from(&path[..]));
+                    self.summary.note(Note::WhiteoutWithoutEffect, path);
+                }
             }
         }
         opaque.extend(std::mem::take(&mut self.fresh));
@@ -129,7 +137,7 @@ impl DirectoryWriter<'_> {
     }
 
     /// Returns the directory that a removal at `path` is about. A circle of links leads nowhere, unless a layer below breaks it.
-    fn removal_parent(&mut self, parent: &[u8], path: &[u8], make: Make) -> Result<Option<Parent>, Error> {
+    pub(super) fn removal_parent(&mut self, parent: &[u8], path: &[u8], make: Make) -> Result<Option<Parent>, Error> {
         match self.parent(parent, make) {
             Err(Error::Refused { .. }) => {
                 self.summary.removals_through_links.push(RawPath::from(path));

@@ -95,9 +95,7 @@ impl LayerRoot {
 
     /// Locks a layer by its diff ID, or a layer on top of a stack by the chain ID; or says that somebody else has it.
     pub(crate) fn try_lock(&self, id: &Digest) -> Result<Option<LayerLock>, Error> {
-        let path = self
-            .locks
-            .join(format!("{LOCK_PREFIX}{}-{}", id.algorithm(), id.hex()));
+        let path = self.locks.join(format!("{LOCK_PREFIX}{}-{}", id.algorithm(), id.hex()));
         Ok(FileLock::try_exclusive(&path)?.map(LayerLock))
     }
 

@@ -171,7 +171,11 @@ impl Sweep<'_> {
     fn directories(&mut self, collected: &Collected) -> Result<(), Error> {
         for record in &collected.removed.directories {
             let root = self.store.root_of(record)?;
-            self.directory(&root, record.chain_id.as_ref().unwrap_or(&record.diff_id), record.path())?;
+            self.directory(
+                &root,
+                record.chain_id.as_ref().unwrap_or(&record.diff_id),
+                record.path(),
+            )?;
         }
         // What has no row is not known to anybody; who is making it holds its lock.
         let known: BTreeSet<PathBuf> = collected.directories.iter().map(LayerDirectoryRecord::path).collect();

@@ -363,7 +363,10 @@ impl<'a> Check<'a> {
             self.result.directories += 1;
             let trusted = self.store.trusts(&record.durability);
             let layer = self.store.database.layer(&record.diff_id)?;
-            let is_empty = layer.as_ref().is_some_and(|layer| layer.is_empty);
+            let is_empty = match record.chain_id {
+                Some(_) => record.entries == 0,
+                None => layer.as_ref().is_some_and(|layer| layer.is_empty),
+            };
             let path = record.path();
             let problem = if !is_in_place(&path, is_empty) {
                 Some(DirectoryProblem::Missing)

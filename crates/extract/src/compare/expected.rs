@@ -182,9 +182,31 @@ impl Expected {
     }
 
     fn make_implied(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
+        let replaces = self.child(parent, name).is_some();
         let node = self.add(new_directory(), None);
         self.set_child(parent, name, node);
+        if replaces {
+            self.hide_below(node);
+        }
         node
+    }
+
+    /// Marks a directory that took the place of something else of the layer.
+    fn hide_below(&mut self, directory: NodeId) {
+        if self.whiteout_form == Whiteouts::Oci {
+            let empty = NodeKind::File {
+                size: 0,
+                content: ContentHasher::new().finish(),
+            };
+            let attributes = Attributes {
+                mode: 0o644,
+                ..self.implied()
+            };
+            let marker = self.add(empty, Some(attributes));
+            self.set_child(directory, b".wh..wh..opq", marker);
+        } else if let NodeKind::Directory { opaque, .. } = &mut self.nodes[directory].kind {
+            *opaque = true;
+        }
     }
 
     /// Goes to a path on disk, in which nothing is a link.
@@ -215,8 +237,12 @@ impl Expected {
         if let Some(child) = self.child(parent, name).filter(|child| self.is_directory(*child)) {
             self.nodes[child].attributes = attributes;
         } else {
+            let replaces = self.child(parent, name).is_some();
             let node = self.add(new_directory(), attributes);
             self.set_child(parent, name, node);
+            if replaces {
+                self.hide_below(node);
+            }
         }
     }
 

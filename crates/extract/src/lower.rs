@@ -8,6 +8,10 @@
 //! the layer, in the order of their paths; then its entries are made in the order of the archive. So a whiteout never
 //! hides what its own layer brings, wherever in the archive it stands. [`Removals`] are what the first step needs; they are
 //! collected by reading the layer once before ([`read_removals`](crate::read_removals)).
+//!
+//! **Directories of the layer's own.** A removal below a path that the layer brings as a directory is about that directory.
+//! Where a lower layer has a symbolic link at that path, the directory takes its place, and so the removal does not reach
+//! what the link leads to: a layer that replaces `lib -> usr/lib` by an opaque `lib` must not clear `usr/lib`.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -108,11 +112,15 @@ impl LowerNode {
     }
 }
 
-/// What a layer removes from the layers below: its whiteouts and opaque markers, by path as the archive spells it.
+/// What a layer removes from the layers below: its whiteouts and opaque markers, by path as the archive spells it; and which
+/// directories on the way to them are its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removals {
     pub(crate) whiteouts: BTreeSet<Vec<u8>>,
     pub(crate) opaques: BTreeSet<Vec<u8>>,
+    /// Paths that the layer brings as directories, of those on the way to what is removed. A link that a lower layer has in
+    /// the place of one is not followed.
+    pub(crate) directories: BTreeSet<Vec<u8>>,
     bytes: u64,
 }
 
@@ -129,6 +137,33 @@ impl Removals {
         all.sort_unstable();
         all.into_iter()
     }
+
+    fn insert(&mut self, entry: &Entry<'_>) {
+        let set = match entry.kind {
+            Kind::Whiteout => &mut self.whiteouts,
+            Kind::Opaque => &mut self.opaques,
+            Kind::Directory => &mut self.directories,
+            _ => return,
+        };
+        if set.insert(entry.path.to_vec()) {
+            self.bytes += entry.path.len() as u64 + 64;
+        }
+    }
+
+    /// Forgets the directories that are not on the way to anything that is removed.
+    fn keep_ways(&mut self) {
+        let all = std::mem::take(&mut self.directories);
+        for path in self.whiteouts.iter().chain(&self.opaques) {
+            let ways = ancestors(path).filter(|above| all.contains(*above));
+            self.directories.extend(ways.map(<[u8]>::to_vec));
+        }
+    }
+}
+
+/// Returns `path` and the directories above it without the root, the uppermost first.
+fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    slashes.map(|(at, _)| at).chain([path.len()]).map(|end| &path[..end])
 }
 
 /// Takes the removals out of a layer, and lets the rest pass by.
@@ -140,14 +175,7 @@ pub(crate) struct RemovalSink {
 
 impl EntrySink for RemovalSink {
     fn entry(&mut self, entry: &Entry<'_>, _: &mut dyn Content) -> Result<(), Error> {
-        let set = match entry.kind {
-            Kind::Whiteout => &mut self.removals.whiteouts,
-            Kind::Opaque => &mut self.removals.opaques,
-            _ => return Ok(()),
-        };
-        if set.insert(entry.path.to_vec()) {
-            self.removals.bytes += entry.path.len() as u64 + 64;
-        }
+        self.removals.insert(entry);
         if self.removals.bytes > self.limit {
             return Err(Error::Limit {
                 limit: "deferred_bytes",
@@ -159,6 +187,7 @@ impl EntrySink for RemovalSink {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
+        self.removals.keep_ways();
         Ok(())
     }
 }

@@ -100,7 +100,10 @@ impl Store {
 
     /// Says whether a layer gives something else on top of `below` than its own directory, put there, shows.
     fn depends(&self, own: &Path, summary: &Summary, below: &View) -> Result<bool, Error> {
-        if !summary.lower_hard_links.is_empty() || !summary.undecided.is_empty() {
+        if !summary.lower_hard_links.is_empty()
+            || !summary.undecided.is_empty()
+            || !summary.removals_through_links.is_empty()
+        {
             return Ok(true);
         }
         if below.is_empty() {
@@ -110,9 +113,6 @@ impl Store {
             return Ok(
                 directories.any(|path| self.form == LayerForm::Overlay || summary.implied_parents.contains(path))
             );
-        }
-        if !summary.removals_through_links.is_empty() {
-            return Ok(true);
         }
         let look_up = |path: &RawPath| below.look_up(path.as_bytes()).map_err(Error::from);
         for path in &summary.replaced_parents {

@@ -293,10 +293,25 @@ impl Expected {
         self.put(&path, empty, attributes);
     }
 
+    /// Returns the paths on disk of the directories that are opaque so far.
+    fn opaque_directories(&self) -> BTreeSet<Vec<u8>> {
+        let mut found = BTreeSet::new();
+        let mut ahead = vec![(Vec::new(), ROOT)];
+        while let Some((path, node)) = ahead.pop() {
+            if let NodeKind::Directory { opaque, children } = &self.nodes[node].kind {
+                ahead.extend(children.iter().map(|(name, child)| (join(&path, name), *child)));
+                if *opaque {
+                    found.insert(path);
+                }
+            }
+        }
+        found
+    }
+
     fn apply_whiteouts(&mut self) {
         let whiteouts = std::mem::take(&mut self.whiteouts);
         let markers = std::mem::take(&mut self.opaques);
-        let mut opaque = BTreeSet::new();
+        let mut opaque = self.opaque_directories();
         let mut missing = Vec::new();
         for path in &markers {
             match self.directory(path, Make::Nothing) {

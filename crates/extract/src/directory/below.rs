@@ -11,7 +11,7 @@ use std::rc::Rc;
 use rustix::fs::FileType;
 
 use super::attributes::Attributes;
-use super::parents::{MAX_LINKS, Parent, join, push_components};
+use super::parents::{MAX_LINKS, Parent, Spelled, join, push_components};
 use super::{DirectoryWriter, FileContent, failed, split};
 use crate::entry::{Entry, EntrySink as _, Kind};
 use crate::lower::{Lower, LowerKind, LowerNode, Removals};
@@ -48,7 +48,7 @@ impl<'a> Below<'a> {
         };
         for (path, is_opaque) in removals.in_order() {
             if is_opaque {
-                match below.directory(path)? {
+                match below.directory(path, removals)? {
                     // The root of a layer is always merged, whatever its attributes say, so each name is removed.
                     Some(directory) if directory.is_empty() => {
                         let names = lower.names(b"").map_err(failed(path))?;
@@ -62,7 +62,7 @@ impl<'a> Below<'a> {
                 continue;
             }
             let (parent, name) = split(path);
-            if let Some(parent) = below.directory(parent)? {
+            if let Some(parent) = below.directory(parent, removals)? {
                 let found = join(&parent, name.as_bytes());
                 if below.look_up(&found, path)?.is_some() {
                     below.removed.insert(found);
@@ -93,13 +93,18 @@ impl<'a> Below<'a> {
         self.removed.contains(path) || above.any(|above| self.removed.contains(above) || self.cleared.contains(above))
     }
 
-    /// Returns where the directory `path` is, links followed. A circle of links leads nowhere.
-    fn directory(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    /// Returns where the directory `path` is that something is removed from, links followed, but none in the place of a
+    /// directory of the layer. A circle of links leads nowhere.
+    fn directory(&self, path: &[u8], removals: &Removals) -> Result<Option<Vec<u8>>, Error> {
         let mut ahead = Vec::new();
         push_components(&mut ahead, path);
+        let mut spelled = Spelled::new(path, &ahead);
         let mut here = Vec::new();
         let mut links = 0;
         while let Some(component) = ahead.pop() {
+            let is_own = spelled
+                .step(&component, &ahead)
+                .is_some_and(|path| removals.directories.contains(path));
             if component == b".." {
                 let up = here.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
                 here.truncate(up);
@@ -108,7 +113,7 @@ impl<'a> Below<'a> {
             let child = join(&here, &component);
             match self.look_up(&child, path)?.map(|node| node.kind) {
                 Some(LowerKind::Directory) => here = child,
-                Some(LowerKind::Symlink { target }) if links < MAX_LINKS => {
+                Some(LowerKind::Symlink { target }) if links < MAX_LINKS && !is_own => {
                     links += 1;
                     if target.starts_with(b"/") {
                         here.clear();
@@ -193,9 +198,11 @@ impl DirectoryWriter<'_> {
             }
         }
         opaque.extend(std::mem::take(&mut self.fresh));
+        let hidden = opaque.clone();
         for path in &cleared {
             if !is_below(path, &removed)
                 && !is_below(path, &cleared)
+                && !is_below(path, &hidden)
                 && !removed.contains(path)
                 && self.physical_parent(path, true)?.is_some()
             {

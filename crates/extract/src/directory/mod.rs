@@ -62,6 +62,8 @@ pub(crate) struct DirectoryWriter<'a> {
     removal_directories: BTreeSet<Vec<u8>>,
     /// The layers below, if they are to be looked at.
     below: Option<Below<'a>>,
+    /// Paths, as an archive spells them, at which a link is not followed.
+    unfollowed: BTreeSet<Vec<u8>>,
     /// Whether several layers are made into one tree.
     is_tree: bool,
     /// Whether a directory spares a link to a directory.
@@ -95,6 +97,7 @@ impl<'a> DirectoryWriter<'a> {
             fresh: BTreeSet::new(),
             removal_directories: BTreeSet::new(),
             below: None,
+            unfollowed: BTreeSet::new(),
             is_tree: false,
             keep_links: false,
             link_files: false,

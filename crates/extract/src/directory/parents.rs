@@ -145,12 +145,14 @@ impl DirectoryWriter<'_> {
     fn walk(&mut self, path: &[u8], make: Make) -> Result<Option<Parent>, Error> {
         let mut ahead: Vec<Vec<u8>> = Vec::new();
         push_components(&mut ahead, path);
+        let mut spelled = Spelled::new(path, &ahead);
         let mut here = Parent {
             dir: Rc::clone(&self.root),
             path: Rc::from(&[][..]),
         };
         let mut links = 0;
         while let Some(component) = ahead.pop() {
+            let so_far = spelled.step(&component, &ahead);
             if component == b".." {
                 let up = here.path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
                 here = self.open_physical(&here.path[..up], path)?;
@@ -173,6 +175,9 @@ impl DirectoryWriter<'_> {
             match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
                 Some(FileType::Directory) => {}
                 kind if kind == Some(FileType::Symlink) || lower_link.is_some() => {
+                    if so_far.is_some_and(|path| self.unfollowed.contains(path)) {
+                        return Ok(None);
+                    }
                     links += 1;
                     if links > MAX_LINKS {
                         return Err(Error::refused(
@@ -249,6 +254,36 @@ impl DirectoryWriter<'_> {
             dir: Rc::new(dir),
             path: Rc::from(physical),
         })
+    }
+}
+
+/// How far a walk has come in the path that it began with, while targets of links are walked in between.
+#[derive(Debug)]
+pub(super) struct Spelled<'p> {
+    path: &'p [u8],
+    walked: usize,
+    /// Components of the path that are still on the stack.
+    left: usize,
+}
+
+impl<'p> Spelled<'p> {
+    /// Begins with the components of `path` on the stack.
+    pub(super) fn new(path: &'p [u8], ahead: &[Vec<u8>]) -> Self {
+        Self {
+            path,
+            walked: 0,
+            left: ahead.len(),
+        }
+    }
+
+    /// Takes notice of a component that was taken from the stack, and returns the path up to it if it is one of the path.
+    pub(super) fn step(&mut self, component: &[u8], ahead: &[Vec<u8>]) -> Option<&'p [u8]> {
+        if ahead.len() >= self.left {
+            return None;
+        }
+        self.left = ahead.len();
+        self.walked += component.len() + usize::from(self.walked > 0);
+        Some(&self.path[..self.walked])
     }
 }
 

@@ -97,8 +97,17 @@ impl DirectoryWriter<'_> {
         self.fresh.clear();
     }
 
-    /// Removes what a layer removes, in the order of paths, each found through the links that are left.
+    /// Removes what a layer removes, in the order of paths, each found through the links that are left, but for those in the
+    /// place of a directory of the layer.
     fn remove(&mut self, removals: &Removals) -> Result<(), Error> {
+        self.parents.forget();
+        self.unfollowed.clone_from(&removals.directories);
+        let removed = self.remove_all(removals);
+        self.unfollowed.clear();
+        removed
+    }
+
+    fn remove_all(&mut self, removals: &Removals) -> Result<(), Error> {
         for (path, is_opaque) in removals.in_order() {
             if is_opaque {
                 let Some(directory) = self.directory_at(path)? else {

@@ -42,7 +42,7 @@ impl DirectoryWriter<'_> {
         let whiteouts = std::mem::take(&mut self.whiteouts);
         let markers = std::mem::take(&mut self.opaques);
         // Paths on disk of the directories that are opaque.
-        let mut opaque = BTreeSet::new();
+        let mut opaque = std::mem::take(&mut self.fresh);
         let mut missing = Vec::new();
         for path in &markers {
             match self.removal_parent(path, path, Make::Nothing)? {
@@ -110,7 +110,6 @@ impl DirectoryWriter<'_> {
                 }
             }
         }
-        opaque.extend(std::mem::take(&mut self.fresh));
         self.make_all_opaque(opaque)
     }
 

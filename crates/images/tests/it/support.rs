@@ -19,7 +19,21 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap())
+    }
+
+    /// Makes one in memory, where the system has a place for that which takes attributes: there thousands of small stores
+    /// cost seconds. Elsewhere it is as any other.
+    pub(crate) fn in_memory() -> Self {
+        let directory = tempfile::tempdir_in("/dev/shm").ok();
+        let takes_attributes = |directory: &TempDir| {
+            let opened = std::fs::File::open(directory.path()).unwrap();
+            rustix::fs::fsetxattr(opened, "user.test", b"", rustix::fs::XattrFlags::empty()).is_ok()
+        };
+        directory.filter(takes_attributes).map_or_else(Self::new, Self::within)
+    }
+
+    fn within(directory: TempDir) -> Self {
         let options = StoreOptions::at(directory.path().join("store"));
         let store = Store::open_under_boot(&options, BOOT.to_owned()).unwrap();
         Self { store, directory }

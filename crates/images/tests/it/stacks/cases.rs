@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use unlade_extract::{Limits, Progress};
-use unlade_images::{Image, Stack};
+use unlade_images::{Image, Stack, UnpackOptions};
 use unlade_oci::ErrorClass;
-use unlade_test_support::{Compression, Layer, LayerBuilder, TreeSnapshot};
+use unlade_test_support::{Compression, Layer, LayerBuilder, NodeKind, TreeSnapshot};
 
 use crate::support::{Fixture, bring_in, bring_in_layer, image, manifest_of};
 
@@ -29,6 +29,15 @@ fn stacked(fixture: &Fixture, layers: &[LayerBuilder]) -> (Image, Vec<bool>) {
     let image = bring_in(&fixture.store, "stack:1", &image(&layers), true);
     let chained = image.layers.iter().map(|layer| layer.chain_id.is_some()).collect();
     (image, chained)
+}
+
+/// Returns the image as one that was pulled without extraction.
+pub(super) fn without_directories(image: &Image) -> Image {
+    let mut image = image.clone();
+    for layer in &mut image.layers {
+        layer.is_stacked = false;
+    }
+    image
 }
 
 fn merged(image: &Image) -> TreeSnapshot {
@@ -63,6 +72,59 @@ fn an_implied_parent_that_is_a_link_below_is_followed() {
     assert_eq!(tree.get("lib").unwrap().link_target.as_deref(), Some(&b"usr/lib"[..]));
     let name = image.layers[1].directory.as_deref().and_then(Path::file_name).unwrap();
     assert!(name.to_string_lossy().ends_with(".chain.extracted"), "{name:?}");
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_link_does_not_clear_where_that_led() {
+    let declared = LayerBuilder::new().dir("./", 0o755);
+    for top in [
+        declared.clone().opaque("lib").dir("lib", 0o755).file("lib/new", "new"),
+        declared.clone().dir("lib", 0o755).file("lib/new", "new").opaque("lib"),
+        // The same of a removal below it, which hides nothing.
+        declared.dir("lib", 0o755).file("lib/new", "new").whiteout("lib/old"),
+    ] {
+        let fixture = Fixture::new();
+        let (image, _) = stacked(&fixture, &[base(), top]);
+        let target = fixture.directory().join("unpacked");
+        let from_blobs = without_directories(&image);
+        for image in [&image, &from_blobs] {
+            let options = UnpackOptions {
+                replace: true,
+                ..UnpackOptions::default()
+            };
+            fixture
+                .store
+                .unpack(image, &target, &options, &Progress::new())
+                .unwrap();
+            let tree = TreeSnapshot::of(&target);
+            assert_eq!(tree.get("lib").unwrap().kind, NodeKind::Directory);
+            assert!(tree.get("usr/lib/old").is_some() && tree.get("usr/lib/new").is_none());
+            assert_eq!(fs::read_dir(target.join("lib")).unwrap().count(), 1);
+        }
+        let tree = merged(&image);
+        assert!(tree.get("usr/lib/old").is_some() && tree.get("lib/new").is_some() && tree.get("lib/old").is_none());
+    }
+}
+
+#[test]
+fn nothing_is_removed_below_what_was_replaced() {
+    let base = LayerBuilder::new().file("a/b/c", "").file("f", "");
+    for top in [
+        LayerBuilder::new().file("a", "").dir("a", 0o755).opaque("a/b"),
+        LayerBuilder::new().file("a", "").dir("a", 0o755).whiteout("a/b/c"),
+        LayerBuilder::new().file("a", "").file("a/f", "").opaque("a/b"),
+        // A hard link into the layer below makes the layer one that depends on it.
+        LayerBuilder::new()
+            .hardlink("h", "f")
+            .file("a", "")
+            .dir("a", 0o755)
+            .opaque("a/b"),
+    ] {
+        let fixture = Fixture::new();
+        let (image, _) = stacked(&fixture, &[base.clone(), top]);
+        let tree = merged(&image);
+        assert!(tree.get("a").is_some() && tree.get("a/b").is_none());
+    }
 }
 
 #[test]

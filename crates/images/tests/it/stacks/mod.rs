@@ -82,19 +82,15 @@ fn compare(fixture: &Fixture, brought: &Image, model: &Model, with_kernel: bool)
     }
 
     let target = fixture.directory().join("unpacked");
-    let mut options = UnpackOptions {
+    let options = UnpackOptions {
         replace: true,
         ..UnpackOptions::default()
     };
     for source in [UnpackSource::Directories, UnpackSource::Blobs] {
-        let mut image = brought.clone();
-        if source == UnpackSource::Blobs {
-            // As an image that was pulled without extraction.
-            for layer in &mut image.layers {
-                layer.is_stacked = false;
-            }
-        }
-        options.replace = true;
+        let image = match source {
+            UnpackSource::Directories => brought.clone(),
+            UnpackSource::Blobs => cases::without_directories(brought),
+        };
         let unpacked = fixture
             .store
             .unpack(&image, &target, &options, &Progress::new())
@@ -115,7 +111,7 @@ fn compare(fixture: &Fixture, brought: &Image, model: &Model, with_kernel: bool)
 }
 
 fn try_stacks(bias: Bias, with_kernel: bool) {
-    let fixture = Fixture::new();
+    let fixture = Fixture::in_memory();
     let config = Config {
         cases: count(),
         max_shrink_iters: 4_000,

@@ -1,7 +1,8 @@
 //! What applying layers one by one gives: a small, slow model in memory, to hold the real thing against.
 //!
 //! A layer first removes, in the order of paths and through the links that are left, then its entries are made in the order
-//! of the archive. Nothing here knows overlayfs, directories on disk, or our code.
+//! of the archive. A link where the layer brings a directory gives way to that, and is not followed to remove anything.
+//! Nothing here knows overlayfs, directories on disk, or our code.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,8 +81,13 @@ impl Model {
             })
             .collect();
         removals.sort();
+        let brought = layer.iter().filter_map(|op| match op {
+            Op::Dir(path, _) => Some(components(path)),
+            _ => None,
+        });
+        let brought: BTreeSet<Path> = brought.collect();
         for (path, is_opaque) in removals {
-            self.remove_for(&path, is_opaque);
+            self.remove_for(&path, is_opaque, &brought);
         }
         for (at, op) in layer.iter().enumerate() {
             self.entry(op, time).map_err(|Refused| at)?;
@@ -93,19 +99,34 @@ impl Model {
         Ok(())
     }
 
-    fn remove_for(&mut self, path: &str, is_opaque: bool) {
+    fn remove_for(&mut self, path: &str, is_opaque: bool, brought: &BTreeSet<Path>) {
         let path = components(path);
         if is_opaque {
-            if let Ok(Some(dir)) = self.resolve(&path, None) {
+            if let Some(dir) = self.resolve_removal(&path, brought) {
                 self.touch(&dir);
                 self.remove_below(&dir);
             }
         } else if let Some((name, parent)) = path.split_last()
-            && let Ok(Some(parent)) = self.resolve(parent, None)
+            && let Some(parent) = self.resolve_removal(parent, brought)
         {
             self.touch(&parent);
             self.remove(&child(&parent, name));
         }
+    }
+
+    /// Follows the path of a directory that something is removed from.
+    fn resolve_removal(&mut self, path: &[String], brought: &BTreeSet<Path>) -> Option<Path> {
+        for length in 1..=path.len() {
+            let above = &path[..length];
+            let (name, parent) = above.split_last()?;
+            if brought.contains(above) {
+                let parent = self.resolve(parent, None).ok()??;
+                if let Some(What::Link(_)) = self.what(&child(&parent, name)) {
+                    return None;
+                }
+            }
+        }
+        self.resolve(path, None).ok()?
     }
 
     fn entry(&mut self, op: &Op, time: (i64, u32)) -> Result<(), Refused> {

@@ -1,7 +1,7 @@
 -- Written by `cargo xtask migrations check --write`. Do not edit.
 
 PRAGMA application_id = 1970170980;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 
 CREATE TABLE artifact_blobs (
     artifact_id INTEGER NOT NULL REFERENCES artifacts (id) ON DELETE CASCADE,
@@ -139,18 +139,20 @@ CREATE TABLE layer_blobs (
     PRIMARY KEY (blob_digest, diff_id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE layer_directories (
+CREATE TABLE "layer_directories" (
     id INTEGER PRIMARY KEY,
     diff_id TEXT NOT NULL REFERENCES layers (diff_id) ON DELETE CASCADE,
     chain_id TEXT NOT NULL DEFAULT '',
     root_path BLOB NOT NULL,
     form TEXT NOT NULL CHECK (form IN ('overlay', 'oci')),
+    ownership TEXT NOT NULL CHECK (ownership IN ('preserve', 'record', 'squash', 'userns')),
     name TEXT NOT NULL,
     entries INTEGER NOT NULL,
+    summary TEXT NOT NULL,
     synced INTEGER NOT NULL CHECK (synced IN (0, 1)),
     boot_id TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    UNIQUE (diff_id, chain_id, root_path, form)
+    UNIQUE (diff_id, chain_id, root_path, form, ownership)
 ) STRICT;
 
 CREATE TABLE layers (
@@ -247,6 +249,11 @@ CREATE INDEX index_entries_digest ON index_entries (
 
 CREATE INDEX layer_blobs_diff_id ON layer_blobs (
     diff_id
+);
+
+CREATE UNIQUE INDEX layer_directories_name ON layer_directories (
+    root_path,
+    name
 );
 
 CREATE INDEX layer_directories_unsynced ON layer_directories (

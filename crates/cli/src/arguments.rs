@@ -40,6 +40,9 @@ pub(crate) struct Global {
     /// The form of results, and of errors
     #[arg(long, global = true, value_name = "FORM", default_value = "text")]
     pub(crate) format: FormatWord,
+    /// Whether that was given.
+    #[arg(skip)]
+    pub(crate) has_format: bool,
     /// The store: where images, blobs and layers are kept
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
@@ -112,6 +115,9 @@ pub(crate) enum Command {
     #[command(visible_alias = "ls")]
     Images,
     /// Show all that is known of images in the store, as JSON
+    ///
+    /// With --format text: what each name stands for, its layer directories, and what their extraction did other than the
+    /// layers say
     Inspect(Inspect),
     /// Remove images, and what no other image needs
     Rm(Remove),

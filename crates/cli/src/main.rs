@@ -27,7 +27,8 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use unlade_oci::ErrorClass;
 
 use crate::arguments::{Arguments, Command, ExportForm, Format};
@@ -40,7 +41,7 @@ use crate::stderr::Stderr;
 fn main() -> ExitCode {
     let environment = Environment::of_process();
     let line: Vec<OsString> = std::env::args_os().collect();
-    let arguments = match Arguments::try_parse_from(&line) {
+    let arguments = match read(&line) {
         Ok(arguments) => arguments,
         Err(error) => return no_command(error, &line, &environment),
     };
@@ -53,6 +54,16 @@ fn main() -> ExitCode {
             error.class().exit_code().into()
         }
     }
+}
+
+/// Reads the command line.
+fn read(line: &[OsString]) -> Result<Arguments, clap::Error> {
+    let mut command = Arguments::command();
+    let matches = command.try_get_matches_from_mut(line)?;
+    let mut arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    let of_command = matches.subcommand().map_or(&matches, |(_, matches)| matches);
+    arguments.global.has_format = of_command.value_source("format") == Some(ValueSource::CommandLine);
+    Ok(arguments)
 }
 
 fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Result<(), Error> {
@@ -81,6 +92,10 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
     match &command {
         Command::Pull(arguments) => commands::pull::run(&session, arguments),
         Command::Images => commands::images::run(&session),
+        // Docker's is JSON, so this one is unless the other form is asked for.
+        Command::Inspect(arguments) if format == Format::Text && global.has_format => {
+            commands::inspect::show(&session, arguments)
+        }
         Command::Inspect(arguments) => commands::inspect::run(&session, arguments),
         Command::Rm(arguments) => commands::rm::run(&session, arguments),
         Command::Export(arguments) => {

@@ -1,6 +1,7 @@
 //! What an extraction did other than the layer said: nothing is skipped, dropped or altered without a line here.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,38 @@ pub enum Note {
     BytesAfterCompressed,
 }
 
+impl fmt::Display for Note {
+    /// Writes what happened to each of the things that are counted, as a person reads it after a number and a colon.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OwnerRecorded => "owner recorded instead of set",
+            Self::OwnerLost => "owner neither set nor recorded",
+            Self::DeviceAsFile => "device node made as an empty file",
+            Self::XattrDropped => "attribute dropped that describes another machine",
+            Self::XattrEscaped => "overlayfs attribute escaped",
+            Self::XattrUnsupported => "attribute left out that the filesystem does not have",
+            Self::XattrRefused => "attribute left out that the kernel does not permit",
+            Self::XattrTooLarge => "attribute left out that is too large for the filesystem",
+            Self::TimeClamped => "time clamped to what the filesystem holds",
+            Self::NameWithParent => "name with `..`, resolved inside the root",
+            Self::NameAbsolute => "absolute name without its slash",
+            Self::Duplicate => "entry replaced an earlier one",
+            Self::TreeReplaced => "directory replaced with all that was in it",
+            Self::AufsIgnored => "entry of aufs ignored",
+            Self::WhiteoutAsXattr => "whiteout kept as an attribute",
+            Self::OpaqueAsUserXattr => "directory made opaque by a user attribute",
+            Self::WhiteoutWithoutEffect => "whiteout without effect left out",
+            Self::HardLinkToLower => "hard link left out whose target is in a lower layer",
+            Self::LowerFileCopied => "file of a lower layer copied as the target of a hard link",
+            Self::DecidedByLower => "entry left out that depends on the layers below",
+            Self::SizeIgnored => "size ignored of an entry without data",
+            Self::EndMarkerMissing => "archive without an end marker",
+            Self::BytesAfterEnd => "bytes after the end of the archive",
+            Self::BytesAfterCompressed => "bytes after the compressed data",
+        })
+    }
+}
+
 /// How often something happened, and where first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
@@ -79,10 +112,14 @@ pub struct LowerHardLink {
     pub target: RawPath,
 }
 
-/// What an extraction did other than the layer said, and what depends on the layers below.
+/// What an extraction did: how much, what other than the layer said, and what depends on the layers below.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Summary {
+    /// How many entries the layer has, extension records not counted.
+    pub entries: u64,
+    /// How many bytes its files hold, those of holes included.
+    pub bytes: u64,
     /// Differences by kind.
     pub notes: BTreeMap<Note, Count>,
     /// Whether the layer declares the attributes of the root.
@@ -132,10 +169,61 @@ impl Summary {
 
     /// Takes in what another part of the pipeline noted.
     pub fn absorb(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.bytes = self.bytes.saturating_add(other.bytes);
         for (note, count) in other.notes {
             let mine = self.notes.entry(note).or_default();
             mine.count += count.count;
             mine.first = mine.first.take().or(count.first);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_recorded_is_read_again_byte_for_byte() {
+        let mut summary = Summary {
+            entries: 3,
+            bytes: 7,
+            ..Summary::default()
+        };
+        summary.note(Note::OwnerRecorded, b"latin\xe9/new\nline\\");
+        summary.note(Note::OwnerRecorded, b"second");
+        summary.note_layer(Note::EndMarkerMissing);
+        let json = serde_json::to_value(&summary).unwrap();
+        assert_eq!(
+            json["notes"],
+            serde_json::json!({
+                "owner-recorded": {"count": 2, "first": r"latin\xe9/new\x0aline\\"},
+                "end-marker-missing": {"count": 1, "first": null},
+            })
+        );
+        assert_eq!(serde_json::from_value::<Summary>(json).unwrap(), summary);
+        // What an older version has recorded.
+        let old: Summary = serde_json::from_str(r#"{"implied_parents": ["lib"]}"#).unwrap();
+        assert_eq!((old.entries, old.implied_parents.len()), (0, 1));
+    }
+
+    #[test]
+    fn the_halves_add_up() {
+        let mut writer = Summary::default();
+        writer.note(Note::Duplicate, b"a");
+        let mut reader = Summary {
+            entries: 2,
+            bytes: 5,
+            ..Summary::default()
+        };
+        reader.note(Note::Duplicate, b"b");
+        reader.note(Note::NameAbsolute, b"/c");
+        writer.absorb(reader);
+        assert_eq!((writer.entries, writer.bytes), (2, 5));
+        assert_eq!(
+            (writer.count(Note::Duplicate), writer.count(Note::NameAbsolute)),
+            (2, 1)
+        );
+        assert_eq!(writer.notes[&Note::Duplicate].first, Some(RawPath::from(&b"a"[..])));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use unlade_extract::Summary;
 use unlade_metadata::{ConfigRecord, ImageKey, ImageName};
 use unlade_oci::{Digest, Platform};
 use unlade_reference::Reference;
@@ -53,8 +54,8 @@ pub struct Inspection {
     pub manifest: Vec<u8>,
     /// The platform in the configuration.
     pub actual_platform: Platform,
-    /// For each layer, what extraction found, skipped or altered: a JSON object.
-    pub summaries: Vec<serde_json::Value>,
+    /// For each layer, what its extraction found, skipped or altered, see [`Store::summaries`].
+    pub summaries: Vec<Summary>,
 }
 
 impl Store {
@@ -112,6 +113,7 @@ impl Store {
                 .map(unlade_metadata::LayerDirectoryRecord::path);
         }
         Ok(Inspection {
+            summaries: self.summaries(&image)?,
             image,
             names: inspection
                 .names
@@ -121,7 +123,21 @@ impl Store {
             actual_platform: inspection.config.platform(),
             config: inspection.config,
             manifest: inspection.manifest.raw,
-            summaries: inspection.layers.into_iter().map(|layer| layer.summary).collect(),
         })
     }
+
+    /// Returns for each layer of an image, the lowest first, what the extraction that made its directory here found, skipped
+    /// or altered; where there is no directory, what was found when the layer was last extracted elsewhere, or read.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn summaries(&self, image: &Image) -> Result<Vec<Summary>, Error> {
+        let summaries = self.database.layer_summaries(&image.manifest, &self.place())?;
+        Ok(summaries.into_iter().map(summary).collect())
+    }
+}
+
+/// Reads a summary as it is recorded. One that a newer version has written may hold what is not known here.
+pub(crate) fn summary(recorded: serde_json::Value) -> Summary {
+    serde_json::from_value(recorded).unwrap_or_default()
 }

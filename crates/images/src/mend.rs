@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use unlade_metadata::{BlobRecord, LayerBlobRecord, LayerForm};
+use unlade_metadata::{BlobRecord, LayerBlobRecord, LayerPlace};
 use unlade_oci::{Descriptor, Digest, MediaType};
 use unlade_reference::{Reference, Repository};
 
@@ -83,7 +83,7 @@ impl Store {
                             if record.chain_id.is_some() {
                                 Mending::Hopeless
                             } else {
-                                let store = self.at_place(root, record.place.form);
+                                let store = self.at_place(root, &record.place);
                                 self.lost_directory(&store, diff_id, repository)?
                             }
                         }
@@ -136,10 +136,11 @@ impl Store {
     }
 
     /// Returns this store with another place for layer directories.
-    fn at_place(&self, layers: LayerRoot, form: LayerForm) -> Self {
+    fn at_place(&self, layers: LayerRoot, place: &LayerPlace) -> Self {
         Self {
             layers,
-            form,
+            form: place.form,
+            ownership: place.ownership,
             ..self.clone()
         }
     }

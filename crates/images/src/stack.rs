@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use unlade_extract::{Limits, Lower as _, LowerKind, LowerNode, Progress, RawPath, Summary};
-use unlade_metadata::{LayerDirectoryRecord, LayerForm, LayerRecord};
+use unlade_metadata::{LayerDirectoryRecord, LayerForm};
 use unlade_oci::{Descriptor, Digest, layer_stack_chain_id};
 
 use crate::layers::LayerRoot;
@@ -69,10 +69,13 @@ impl Store {
         Ok(stack)
     }
 
-    /// Returns what extraction found in a layer.
+    /// Returns what the extraction of a layer found that made its own directory.
     pub(crate) fn summary(&self, diff_id: &Digest) -> Result<Summary, Error> {
-        let record = self.database.layer(diff_id)?;
-        Ok(record.map_or_else(Summary::default, summary_of))
+        let recorded = match self.database.layer_directory(diff_id, None, &self.place())? {
+            Some(directory) => self.database.directory_summary(directory.id)?,
+            None => None,
+        };
+        Ok(recorded.map_or_else(Summary::default, crate::listing::summary))
     }
 
     /// Puts a layer directory on top of a view. A layer without entries says nothing, not even of its root; in the directory
@@ -90,7 +93,7 @@ impl Store {
         }
         let mut implied = std::collections::HashSet::new();
         if !in_chain {
-            let summary = record.map_or_else(Summary::default, summary_of);
+            let summary = self.summary(diff_id)?;
             implied.extend((!summary.root_declared).then(Vec::new));
             implied.extend(summary.implied_parents.iter().map(|path| path.as_bytes().to_vec()));
         }
@@ -207,14 +210,16 @@ impl Store {
         let name = LayerRoot::chain_name(chain_id, self.form);
         let directory = self.layers.path().join(&name);
         staged.publish(&directory, self.durability)?;
-        self.database.record_layer_directory(&LayerDirectoryRecord {
+        let record = LayerDirectoryRecord {
             diff_id: diff_id.clone(),
             chain_id: Some(chain_id.clone()),
             place: self.place(),
             name,
             entries,
             durability: self.written(),
-        })?;
+        };
+        let summary = serde_json::to_value(&report.summary).unwrap_or_default();
+        self.database.record_layer_directory(&record, &summary)?;
         Ok(directory)
     }
 
@@ -233,10 +238,6 @@ impl Store {
             .filter(|found| self.trusts(&found.durability) && is_in_place(&found.path, found.entries == 0))
             .map(|found| found.path))
     }
-}
-
-fn summary_of(record: LayerRecord) -> Summary {
-    serde_json::from_value(record.summary).unwrap_or_default()
 }
 
 fn is_link(node: &LowerNode) -> bool {

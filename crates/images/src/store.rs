@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use unlade_blobs::BlobStore;
 use unlade_extract::{Limits, Options, Privilege, Whiteouts};
-use unlade_metadata::{Database, Durability as Recorded, LayerForm, LayerPlace};
+use unlade_metadata::{Database, Durability as Recorded, LayerForm, LayerOwnership, LayerPlace};
 use unlade_oci::Digest;
 use unlade_sys::{Durability, FileLock};
 
@@ -46,6 +46,7 @@ pub struct Store {
     pub(crate) database: Database,
     pub(crate) layers: LayerRoot,
     pub(crate) form: LayerForm,
+    pub(crate) ownership: LayerOwnership,
     pub(crate) durability: Durability,
     pub(crate) boot_id: String,
     pub(crate) layers_beside_blobs: bool,
@@ -106,6 +107,10 @@ impl Store {
             database,
             layers,
             form,
+            ownership: match Privilege::of_process() {
+                Privilege::Root => LayerOwnership::Preserve,
+                Privilege::User => LayerOwnership::Record,
+            },
             durability: options.durability,
             boot_id,
             layers_beside_blobs,
@@ -227,6 +232,7 @@ impl Store {
         LayerPlace {
             root: self.layers.path().to_owned(),
             form: self.form,
+            ownership: self.ownership,
         }
     }
 

@@ -5,12 +5,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use unlade_extract::{Comparison, Difference, Limits, Options, Privilege, Progress, Summary, Whiteouts, compare_layer};
-use unlade_metadata::{BlobRecord, ImageContent, LayerDirectoryRecord, LayerForm};
+use unlade_metadata::{BlobRecord, ImageContent, LayerDirectoryRecord, LayerForm, LayerOwnership};
 use unlade_oci::Digest;
 use unlade_reference::Reference;
 use unlade_sys::Dir;
 
 use crate::image;
+use crate::listing::summary;
 use crate::store::is_in_place;
 use crate::{Error, Store};
 
@@ -371,7 +372,7 @@ impl<'a> Check<'a> {
             let problem = if !is_in_place(&path, is_empty) {
                 Some(DirectoryProblem::Missing)
             } else if self.is_deep() {
-                let summary = layer.map(|layer| serde_json::from_value(layer.summary).unwrap_or_default());
+                let summary = self.store.database.directory_summary(row)?.map(summary);
                 self.compare(&record, &path, &summary.unwrap_or_default())?
             } else {
                 None
@@ -479,7 +480,10 @@ impl<'a> Check<'a> {
                 LayerForm::Overlay => Whiteouts::Overlay,
                 LayerForm::Oci => Whiteouts::Oci,
             },
-            privilege: self.privilege_of_owner(),
+            privilege: match record.place.ownership {
+                LayerOwnership::Preserve | LayerOwnership::Userns => Privilege::Root,
+                LayerOwnership::Record | LayerOwnership::Squash => Privilege::User,
+            },
             limits: no_limits(),
             confine: true,
         };
@@ -499,15 +503,6 @@ impl<'a> Check<'a> {
             return Err(format!("the blob {blob} does not hold the layer {}", record.diff_id));
         }
         Ok(comparison)
-    }
-
-    /// Root may look at the store of a user, whose layers were extracted as a user extracts them.
-    fn privilege_of_owner(&self) -> Privilege {
-        use std::os::unix::fs::MetadataExt as _;
-        match std::fs::metadata(self.store.root()) {
-            Ok(metadata) if metadata.uid() == 0 => Privilege::Root,
-            _ => Privilege::User,
-        }
     }
 
     /// Looks for layers of which nothing is left at all.

@@ -277,13 +277,14 @@ fn stored_layers(
              b.synced AS blob_synced, b.boot_id AS blob_boot_id
          FROM manifest_layers ml JOIN layers l USING (diff_id) LEFT JOIN blobs b ON b.digest = ml.blob_digest
              LEFT JOIN layer_directories d ON d.diff_id = ml.diff_id AND d.chain_id = coalesce(ml.chain_id, '')
-                 AND d.root_path = :root AND d.form = :form
+                 AND d.root_path = :root AND d.form = :form AND d.ownership = :ownership
          WHERE ml.manifest_digest = :manifest ORDER BY ml.position",
     )?;
     let mut rows = statement.query(named_params! {
         ":manifest": manifest.to_string(),
         ":root": place.map(|(_, root)| root),
         ":form": place.map(|(place, _)| place.form.as_str()),
+        ":ownership": place.map(|(place, _)| place.ownership.as_str()),
     })?;
     let root = place.map(|(_, root)| database.root_path(root.to_vec()));
     let mut layers = Vec::new();

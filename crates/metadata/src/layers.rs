@@ -5,14 +5,16 @@ use unlade_oci::Digest;
 
 use crate::error::{Failure, Result};
 use crate::records::{
-    LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerForm, LayerPlace, LayerRecord, LayerState, StoredDirectory,
+    LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerForm, LayerOwnership, LayerPlace, LayerRecord, LayerState,
+    StoredDirectory,
 };
 use crate::{Database, blobs, columns};
 
 impl Database {
     /// Records one finished layer in one transaction: call it once blob and directory are at their final paths.
     ///
-    /// Anything recorded before under the same keys is replaced.
+    /// Anything recorded before under the same keys is replaced, except that a layer which was only read has nothing to add to
+    /// the summary of one that was extracted.
     pub fn record_layer(&self, commit: &LayerCommit) -> Result<()> {
         let root = commit
             .directory
@@ -20,23 +22,63 @@ impl Database {
             .map(|directory| self.root_bytes(&directory.place.root))
             .transpose()?;
         self.write("record a layer", |transaction| {
-            insert_layer(transaction, &commit.layer)?;
+            insert_layer(transaction, &commit.layer, commit.directory.is_some())?;
             insert_source(transaction, &commit.source)?;
             if let Some(blob) = &commit.blob {
                 blobs::insert(transaction, blob)?;
             }
             if let (Some(directory), Some(root)) = (&commit.directory, &root) {
-                insert_directory(transaction, directory, root)?;
+                insert_directory(transaction, directory, root, &commit.layer.summary)?;
             }
             Ok(())
         })
     }
 
-    /// Records a directory of a layer that is recorded; returns its row.
-    pub fn record_layer_directory(&self, directory: &LayerDirectoryRecord) -> Result<i64> {
+    /// Records a directory of a layer that is recorded, with the summary of its extraction; returns its row.
+    ///
+    /// Another directory that was recorded under the same name is forgotten: its tree has given way.
+    pub fn record_layer_directory(&self, directory: &LayerDirectoryRecord, summary: &serde_json::Value) -> Result<i64> {
         let root = self.root_bytes(&directory.place.root)?;
         self.write("record a layer directory", |transaction| {
-            insert_directory(transaction, directory, &root)
+            insert_directory(transaction, directory, &root, summary)
+        })
+    }
+
+    /// Returns the summary of each layer of a manifest, the lowest first: of the extraction that made its directory at
+    /// `place`, or else of when the layer was last extracted or read. A JSON object each.
+    pub fn layer_summaries(&self, manifest: &Digest, place: &LayerPlace) -> Result<Vec<serde_json::Value>> {
+        let root = self.root_bytes(&place.root)?;
+        self.read("look the summaries of layers up", |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT coalesce(d.summary, l.summary) AS summary
+                 FROM manifest_layers ml JOIN layers l USING (diff_id)
+                     LEFT JOIN layer_directories d ON d.diff_id = ml.diff_id AND d.chain_id = coalesce(ml.chain_id, '')
+                         AND d.root_path = :root AND d.form = :form AND d.ownership = :ownership
+                 WHERE ml.manifest_digest = :manifest ORDER BY ml.position",
+            )?;
+            let mut rows = statement.query(named_params! {
+                ":manifest": manifest.to_string(),
+                ":root": root,
+                ":form": place.form.as_str(),
+                ":ownership": place.ownership.as_str(),
+            })?;
+            let mut summaries = Vec::new();
+            while let Some(row) = rows.next()? {
+                summaries.push(columns::from_json(row, "summary")?);
+            }
+            Ok(summaries)
+        })
+    }
+
+    /// Returns the summary of the extraction that made a layer directory, given by its row: a JSON object.
+    pub fn directory_summary(&self, id: i64) -> Result<Option<serde_json::Value>> {
+        self.read("look the summary of a layer directory up", |transaction| {
+            let mut statement = transaction.prepare_cached("SELECT summary FROM layer_directories WHERE id = ?1")?;
+            let mut rows = statement.query([id])?;
+            Ok(match rows.next()? {
+                Some(row) => Some(columns::from_json(row, "summary")?),
+                None => None,
+            })
         })
     }
 
@@ -82,7 +124,7 @@ impl Database {
         self.read("look layers up", |transaction| {
             let state = |(blob, diff_id): &(Digest, Digest)| {
                 let directory = match (place, &root) {
-                    (Some(place), Some(root)) => get_directory(self, transaction, diff_id, None, root, place.form)?,
+                    (Some(place), Some(root)) => get_directory(self, transaction, diff_id, None, place, root)?,
                     _ => None,
                 };
                 Ok(LayerState {
@@ -104,7 +146,7 @@ impl Database {
     ) -> Result<Option<StoredDirectory>> {
         let root = self.root_bytes(&place.root)?;
         self.read("look a layer directory up", |transaction| {
-            get_directory(self, transaction, diff_id, chain_id, &root, place.form)
+            get_directory(self, transaction, diff_id, chain_id, place, &root)
         })
     }
 
@@ -130,18 +172,19 @@ impl Database {
     }
 }
 
-fn insert_layer(transaction: &Transaction<'_>, layer: &LayerRecord) -> Result<(), Failure> {
+fn insert_layer(transaction: &Transaction<'_>, layer: &LayerRecord, is_extracted: bool) -> Result<(), Failure> {
     let mut statement = transaction.prepare_cached(
         "INSERT INTO layers (diff_id, raw_size, entries, is_empty, summary, created_at)
          VALUES (:diff_id, :raw_size, :entries, :is_empty, :summary, :now)
          ON CONFLICT (diff_id) DO UPDATE SET raw_size = excluded.raw_size, entries = excluded.entries,
-             is_empty = excluded.is_empty, summary = excluded.summary",
+             is_empty = excluded.is_empty, summary = CASE WHEN :is_extracted THEN excluded.summary ELSE summary END",
     )?;
     statement.execute(named_params! {
         ":diff_id": layer.diff_id.to_string(),
         ":raw_size": columns::integer(layer.raw_size),
         ":entries": columns::integer(layer.entries),
         ":is_empty": layer.is_empty,
+        ":is_extracted": is_extracted,
         ":summary": layer.summary.to_string(),
         ":now": columns::now(),
     })?;
@@ -169,13 +212,28 @@ fn insert_directory(
     transaction: &Transaction<'_>,
     directory: &LayerDirectoryRecord,
     root: &[u8],
+    summary: &serde_json::Value,
 ) -> Result<i64, Failure> {
+    transaction
+        .prepare_cached(
+            "DELETE FROM layer_directories WHERE root_path = :root AND name = :name
+                 AND (diff_id, chain_id, form, ownership) <> (:diff_id, :chain_id, :form, :ownership)",
+        )?
+        .execute(named_params! {
+            ":root": root,
+            ":name": directory.name,
+            ":diff_id": directory.diff_id.to_string(),
+            ":chain_id": chain_text(directory.chain_id.as_ref()),
+            ":form": directory.place.form.as_str(),
+            ":ownership": directory.place.ownership.as_str(),
+        })?;
     let mut statement = transaction.prepare_cached(
-        "INSERT INTO layer_directories (diff_id, chain_id, root_path, form, name, entries, synced, boot_id, created_at)
-         VALUES (:diff_id, :chain_id, :root, :form, :name, :entries, :synced, :boot_id, :now)
-         ON CONFLICT (diff_id, chain_id, root_path, form) DO UPDATE SET name = excluded.name,
-             entries = excluded.entries, synced = excluded.synced, boot_id = excluded.boot_id,
-             created_at = excluded.created_at
+        "INSERT INTO layer_directories (diff_id, chain_id, root_path, form, ownership, name, entries, summary, synced,
+             boot_id, created_at)
+         VALUES (:diff_id, :chain_id, :root, :form, :ownership, :name, :entries, :summary, :synced, :boot_id, :now)
+         ON CONFLICT (diff_id, chain_id, root_path, form, ownership) DO UPDATE SET name = excluded.name,
+             entries = excluded.entries, summary = excluded.summary, synced = excluded.synced,
+             boot_id = excluded.boot_id, created_at = excluded.created_at
          RETURNING id",
     )?;
     let id = statement.query_row(
@@ -184,8 +242,10 @@ fn insert_directory(
             ":chain_id": chain_text(directory.chain_id.as_ref()),
             ":root": root,
             ":form": directory.place.form.as_str(),
+            ":ownership": directory.place.ownership.as_str(),
             ":name": directory.name,
             ":entries": columns::integer(directory.entries),
+            ":summary": summary.to_string(),
             ":synced": directory.durability.synced,
             ":boot_id": directory.durability.boot_id,
             ":now": columns::now(),
@@ -208,18 +268,20 @@ fn get_directory(
     transaction: &Transaction<'_>,
     diff_id: &Digest,
     chain_id: Option<&Digest>,
+    place: &LayerPlace,
     root: &[u8],
-    form: LayerForm,
 ) -> Result<Option<StoredDirectory>, Failure> {
     let mut statement = transaction.prepare_cached(
         "SELECT * FROM layer_directories
-         WHERE diff_id = :diff_id AND chain_id = :chain_id AND root_path = :root AND form = :form",
+         WHERE diff_id = :diff_id AND chain_id = :chain_id AND root_path = :root AND form = :form
+             AND ownership = :ownership",
     )?;
     let parameters = named_params! {
         ":diff_id": diff_id.to_string(),
         ":chain_id": chain_text(chain_id),
         ":root": root,
-        ":form": form.as_str(),
+        ":form": place.form.as_str(),
+        ":ownership": place.ownership.as_str(),
     };
     let mut rows = statement.query(parameters)?;
     let Some(row) = rows.next()? else { return Ok(None) };
@@ -262,12 +324,16 @@ pub(crate) fn directory_from_row(database: &Database, row: &Row<'_>) -> Result<L
         "oci" => LayerForm::Oci,
         other => return Err(columns::bad("the form of a layer directory", other)),
     };
+    let ownership = row.get_ref("ownership")?.as_str().map_err(rusqlite::Error::from)?;
+    let ownership = LayerOwnership::parse(ownership)
+        .ok_or_else(|| columns::bad("the ownership of a layer directory", ownership))?;
     Ok(LayerDirectoryRecord {
         diff_id: columns::digest(row, "diff_id")?,
         chain_id,
         place: LayerPlace {
             root: database.root_path(row.get("root_path")?),
             form,
+            ownership,
         },
         name: row.get("name")?,
         entries: columns::count(row, "entries")?,

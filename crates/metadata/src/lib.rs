@@ -53,6 +53,6 @@ pub use leases::{Holder, Lease, LeaseRecord, LeaseTarget};
 pub use migrations::{Migration, latest_version, migrations};
 pub use records::{
     BlobRecord, Committed, Durability, ImageCommit, ImageKey, ImageLayer, ImageName, ImageSummary, IndexRecord,
-    Inspection, LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerForm, LayerPlace, LayerRecord, LayerState,
-    ManifestRecord, NameRecord, Removed, StoredDirectory, StoredImage, StoredLayer, Target, Unsynced,
+    Inspection, LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerForm, LayerOwnership, LayerPlace, LayerRecord,
+    LayerState, ManifestRecord, NameRecord, Removed, StoredDirectory, StoredImage, StoredLayer, Target, Unsynced,
 };

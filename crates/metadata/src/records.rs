@@ -34,7 +34,44 @@ impl fmt::Display for LayerForm {
     }
 }
 
-/// Where layer directories of one kind are: the directory that holds them, and their form.
+/// Whom the files of a layer directory belong to, and where what the layer says of it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LayerOwnership {
+    /// To whom the layer says.
+    Preserve,
+    /// To whoever extracted it; an extended attribute has what the layer says.
+    Record,
+    /// To whoever extracted it.
+    Squash,
+    /// To whom the layer says, in the user namespace of whoever extracted it.
+    Userns,
+}
+
+impl LayerOwnership {
+    /// Returns its name, as it is kept.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Preserve => "preserve",
+            Self::Record => "record",
+            Self::Squash => "squash",
+            Self::Userns => "userns",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Preserve, Self::Record, Self::Squash, Self::Userns]
+            .into_iter()
+            .find(|ownership| ownership.as_str() == text)
+    }
+}
+
+impl fmt::Display for LayerOwnership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where layer directories of one kind are: the directory that holds them, their form, and how owners are kept.
 ///
 /// Roots are compared as text once they are absolute; whoever lets people type one resolves links first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +80,8 @@ pub struct LayerPlace {
     pub root: PathBuf,
     /// Their form.
     pub form: LayerForm,
+    /// How owners are kept.
+    pub ownership: LayerOwnership,
 }
 
 /// Whether a file or directory has reached the disk, as far as is known.
@@ -161,7 +200,7 @@ pub struct LayerRecord {
     pub entries: u64,
     /// Whether it changes nothing, so that an empty directory is all there is to it.
     pub is_empty: bool,
-    /// What extraction found, skipped or altered: a JSON object.
+    /// What reading or extracting it found, skipped or altered: a JSON object. A directory of the layer has its own.
     pub summary: serde_json::Value,
 }
 

@@ -144,3 +144,59 @@ fn unprivileged_every_entry_type_is_pulled_and_removed() {
     home.unlade(["rm", &reference]).run().success();
     home.leftovers().assert_nothing();
 }
+
+#[test]
+fn privileged_every_layer_has_a_record_of_its_extraction() {
+    let image = fixtures::all_entry_types();
+    let (_registry, reference) = serve(&image);
+    assert_eq!(
+        assert_records_are_shown(&Home::new(), &reference),
+        0,
+        "root can do all of it"
+    );
+    assert!(assert_records_are_shown(&Home::of_nobody(), &reference) > 3);
+}
+
+#[test]
+fn unprivileged_every_layer_has_a_record_of_its_extraction() {
+    let (_registry, reference) = serve(&fixtures::all_entry_types());
+    assert!(assert_records_are_shown(&Home::new(), &reference) > 3);
+}
+
+/// Checks that the first pull, a later one from the store, and an inspection in both forms show the same records. Returns how
+/// many kinds of things they have.
+fn assert_records_are_shown(home: &Home, reference: &str) -> usize {
+    let json = |arguments: &[&str]| home.unlade(arguments.iter().copied()).run().success().json();
+    let pulled = || json(&["--format", "json", "pull", reference])[0]["layers"].clone();
+    let cold = pulled();
+    assert_eq!(pulled(), cold, "a layer that was there already");
+    let inspected = &json(&["inspect", reference])[0]["Unlade"]["Layers"];
+    let shown = home.unlade(["--format", "text", "inspect", reference]).run().success();
+    let layers = cold.as_array().expect("a list of layers");
+    assert_eq!(layers.len(), 2);
+    for (at, layer) in layers.iter().enumerate() {
+        let summary = &layer["summary"];
+        assert_eq!(&inspected[at]["Summary"], summary);
+        let line = format!("    {} entr", summary["entries"]);
+        assert!(shown.stdout.contains(&line), "{line:?} in {shown}");
+    }
+    assert_eq!(layers[0]["summary"]["bytes"].as_u64(), Some(bytes_of(home, reference)));
+    // One line for each kind, and none for what did not happen.
+    let kinds: usize = layers
+        .iter()
+        .map(|layer| layer["summary"]["notes"].as_object().expect("notes").len())
+        .sum();
+    let lines = shown.stdout.lines().filter(|line| line.contains(", first ")).count();
+    assert_eq!(lines, kinds, "{shown}");
+    kinds
+}
+
+/// Adds up the lengths of the files of the lowest layer, each inode once.
+fn bytes_of(home: &Home, reference: &str) -> u64 {
+    let pulled = home.pull(reference);
+    let tree = TreeSnapshot::of(&pulled.directories[0]);
+    let files = tree
+        .iter()
+        .filter(|(_, node)| node.kind == NodeKind::File && node.same_inode_as.is_none());
+    files.map(|(_, node)| node.size).sum()
+}

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Result;
 use unlade_metadata::{
     ConfigRecord, Database, Durability, ImageCommit, ImageLayer, ImageName, LayerBlobRecord, LayerCommit,
-    LayerDirectoryRecord, LayerForm, LayerPlace, LayerRecord, ManifestRecord,
+    LayerDirectoryRecord, LayerForm, LayerOwnership, LayerPlace, LayerRecord, ManifestRecord,
 };
 use unlade_oci::{Compression, Digest, MediaType, Platform};
 
@@ -24,6 +24,7 @@ pub(super) fn fill(store: &Path) -> Result<()> {
     let place = LayerPlace {
         root: store.join("layers"),
         form: LayerForm::Overlay,
+        ownership: LayerOwnership::Preserve,
     };
     for number in 0..IMAGES {
         let layers: Vec<_> = (0..LAYERS)

@@ -59,6 +59,18 @@ pub(super) fn inspected(store: &Store, artifact: &Artifact) -> Value {
     })
 }
 
+/// Writes a line for an artifact, and below it one for each blob's file, in the manifest's order.
+pub(super) fn text(store: &Store, artifact: &Artifact, out: &mut dyn Write) -> io::Result<()> {
+    let digested = artifact.reference.clone().with_digest(artifact.manifest.clone());
+    writeln!(out, "{digested}")?;
+    for blob in &artifact.blobs {
+        out.write_all(b"  ")?;
+        out.write_all(store.blob_path(&blob.digest).as_os_str().as_bytes())?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
 /// What was pulled, or was there.
 pub(super) struct PulledArtifacts {
     pub(super) store: Store,
@@ -76,16 +88,9 @@ impl Serialize for PulledArtifacts {
 }
 
 impl Report for PulledArtifacts {
-    /// A line for each artifact, and below it one for each blob's file, in the manifest's order.
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         for PulledArtifact { artifact, .. } in &self.pulled {
-            let digested = artifact.reference.clone().with_digest(artifact.manifest.clone());
-            writeln!(out, "{digested}")?;
-            for blob in &artifact.blobs {
-                out.write_all(b"  ")?;
-                out.write_all(self.store.blob_path(&blob.digest).as_os_str().as_bytes())?;
-                out.write_all(b"\n")?;
-            }
+            text(&self.store, artifact, out)?;
         }
         Ok(())
     }

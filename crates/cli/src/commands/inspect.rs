@@ -1,38 +1,106 @@
 //! `unlade inspect`: all that is known of an image, in the shape of `docker inspect` with more in it.
 
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
+
 use serde_json::{Map, Value, json};
-use unlade_images::Inspection;
+use unlade_extract::Summary;
+use unlade_images::{Artifact, Inspection, Layer, Store};
 use unlade_reference::Reference;
 
-use super::artifact::inspected;
+use super::artifact;
 use crate::arguments;
 use crate::error::Error;
-use crate::quantity::rfc3339;
+use crate::quantity::{bytes, rfc3339};
 use crate::session::{self, Session, json_path};
 
-/// Runs the command. Its result is JSON in either form: an array with one object for each name.
+/// What has the name.
+enum Found {
+    Image(Box<Inspection>),
+    Artifact(Box<Artifact>),
+}
+
+/// Runs the command. Its result is JSON: an array with one object for each name.
 pub(crate) fn run(session: &Session, arguments: &arguments::Inspect) -> Result<(), Error> {
+    let (store, found) = look_up(session, arguments)?;
+    let object = |found: &Found| match found {
+        Found::Image(inspection) => object(inspection),
+        Found::Artifact(artifact) => artifact::inspected(&store, artifact),
+    };
+    let objects: Vec<Value> = found.iter().map(object).collect();
+    session::write(|out| {
+        serde_json::to_writer_pretty(&mut *out, &objects)?;
+        writeln!(out)
+    })
+}
+
+/// Runs the command for people: for each name what it stands for, and its layers with what was done other than they say.
+pub(crate) fn show(session: &Session, arguments: &arguments::Inspect) -> Result<(), Error> {
+    let (store, found) = look_up(session, arguments)?;
+    session::write(|out| {
+        for found in &found {
+            match found {
+                Found::Image(inspection) => text(inspection, out)?,
+                Found::Artifact(artifact) => artifact::text(&store, artifact, out)?,
+            }
+        }
+        Ok(())
+    })
+}
+
+fn look_up(session: &Session, arguments: &arguments::Inspect) -> Result<(Store, Vec<Found>), Error> {
     let references = arguments
         .names
         .iter()
         .map(|name| session.reference(name))
         .collect::<Result<Vec<_>, _>>()?;
     let store = session.store()?;
-    let mut objects = Vec::with_capacity(references.len());
+    let mut found = Vec::with_capacity(references.len());
     for reference in &references {
-        objects.push(match store.inspect(reference, arguments.platform.as_ref()) {
-            Ok(inspection) => object(&inspection),
+        match store.inspect(reference, arguments.platform.as_ref()) {
+            Ok(inspection) => found.push(Found::Image(Box::new(inspection))),
             Err(unlade_images::Error::NotAnImage { .. }) if arguments.platform.is_none() => {
-                let artifact = store.artifact(reference)?;
-                artifact.map_or(Value::Null, |artifact| inspected(&store, &artifact))
+                found.extend(
+                    store
+                        .artifact(reference)?
+                        .map(|artifact| Found::Artifact(Box::new(artifact))),
+                );
             }
             Err(error) => return Err(error.into()),
-        });
+        }
     }
-    session::write(|out| {
-        serde_json::to_writer_pretty(&mut *out, &objects)?;
-        writeln!(out)
-    })
+    Ok((store, found))
+}
+
+fn text(inspection: &Inspection, out: &mut dyn Write) -> io::Result<()> {
+    let image = &inspection.image;
+    writeln!(out, "{}", image.reference.clone().with_digest(image.digest().clone()))?;
+    let pulled_at = rfc3339(image.pulled_at).unwrap_or_default();
+    writeln!(out, "  {}, pulled {pulled_at}", inspection.actual_platform)?;
+    for (layer, summary) in image.layers.iter().zip(&inspection.summaries) {
+        layer_text(layer, summary, out)?;
+    }
+    Ok(())
+}
+
+/// Writes what is there of a layer, and a line for each kind of thing that was done other than it says.
+fn layer_text(layer: &Layer, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    out.write_all(b"  ")?;
+    match &layer.directory {
+        Some(directory) => out.write_all(directory.as_os_str().as_bytes())?,
+        None => write!(out, "{}, not extracted here", layer.blob)?,
+    }
+    let entries = if summary.entries == 1 { "entry" } else { "entries" };
+    writeln!(out, "\n    {} {entries}, {}", summary.entries, bytes(summary.bytes))?;
+    for (note, count) in &summary.notes {
+        write!(out, "    {note}: {}", count.count)?;
+        match &count.first {
+            Some(path) if path.as_bytes().is_empty() => writeln!(out, ", first the root")?,
+            Some(path) => writeln!(out, ", first {path}")?,
+            None => writeln!(out)?,
+        }
+    }
+    Ok(())
 }
 
 /// Returns the members that docker shows, under docker's names, and ours below `Unlade`.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use unlade_extract::RawPath;
+use unlade_extract::{RawPath, Summary};
 use unlade_images::{Image, Layer, Store};
 use unlade_oci::{Digest, MediaType};
 use unlade_pull::{Budget, Options, Pulled, Puller, find_local};
@@ -44,9 +44,9 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
         Some(pulled) => pulled,
         None => fetch(session, arguments, store.clone(), &references, &options)?,
     };
-    let pulled = PulledImages(pulled);
+    let pulled = PulledImages::new(session, &store, pulled)?;
     session.print(&pulled)?;
-    let images: Vec<Image> = pulled.0.into_iter().map(|pulled| pulled.image).collect();
+    let images: Vec<Image> = pulled.0.into_iter().map(|(pulled, _)| pulled.image).collect();
     Session::settle(&store, &images);
     Ok(())
 }
@@ -124,14 +124,32 @@ fn mode(session: &Session, wanted: arguments::Progress) -> Mode {
     }
 }
 
-/// What was pulled, or was there.
+/// What was pulled, or was there; each with the summaries of its layers, if they are to be shown.
 #[derive(Serialize)]
 #[serde(transparent)]
-struct PulledImages(#[serde(serialize_with = "images")] Vec<Pulled>);
+struct PulledImages(#[serde(serialize_with = "images")] Vec<(Pulled, Vec<Summary>)>);
 
-fn images<S: Serializer>(pulled: &[Pulled], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(pulled.iter().map(|pulled| PulledObject {
-        image: ImageObject::of(&pulled.image),
+impl PulledImages {
+    fn new(session: &Session, store: &Store, pulled: Vec<Pulled>) -> Result<Self, Error> {
+        let with_summaries = |pulled: Pulled| {
+            // They may be long, and nothing of them is text for people here.
+            let summaries = match session.format {
+                Format::Text => Vec::new(),
+                Format::Json => store.summaries(&pulled.image)?,
+            };
+            Ok((pulled, summaries))
+        };
+        pulled
+            .into_iter()
+            .map(with_summaries)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+fn images<S: Serializer>(pulled: &[(Pulled, Vec<Summary>)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(pulled.iter().map(|(pulled, summaries)| PulledObject {
+        image: ImageObject::of(&pulled.image, summaries),
         asked_registry: pulled.asked_registry,
     }))
 }
@@ -166,10 +184,12 @@ struct LayerObject<'a> {
     /// Set if the directory is that of the layer on top of those below it.
     chain_id: Option<&'a Digest>,
     directory: Option<RawPath>,
+    /// What its extraction found, skipped or altered.
+    summary: Option<&'a Summary>,
 }
 
 impl<'a> ImageObject<'a> {
-    fn of(image: &'a Image) -> Self {
+    fn of(image: &'a Image, summaries: &'a [Summary]) -> Self {
         Self {
             reference: image.reference.to_string(),
             digest: image.digest(),
@@ -178,13 +198,18 @@ impl<'a> ImageObject<'a> {
             manifest: &image.manifest,
             config: &image.config,
             pulled_at: quantity::rfc3339(image.pulled_at),
-            layers: image.layers.iter().map(LayerObject::of).collect(),
+            layers: image
+                .layers
+                .iter()
+                .enumerate()
+                .map(|(at, layer)| LayerObject::of(layer, summaries.get(at)))
+                .collect(),
         }
     }
 }
 
 impl<'a> LayerObject<'a> {
-    fn of(layer: &'a Layer) -> Self {
+    fn of(layer: &'a Layer, summary: Option<&'a Summary>) -> Self {
         Self {
             digest: &layer.blob,
             diff_id: &layer.diff_id,
@@ -193,6 +218,7 @@ impl<'a> LayerObject<'a> {
             raw_size: layer.raw_size,
             chain_id: layer.chain_id.as_ref(),
             directory: layer.directory.as_deref().map(json_path),
+            summary,
         }
     }
 }
@@ -200,7 +226,7 @@ impl<'a> LayerObject<'a> {
 impl Report for PulledImages {
     /// A line for each image, and below it one for each layer directory, the lowest first.
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        for Pulled { image, .. } in &self.0 {
+        for (Pulled { image, .. }, _) in &self.0 {
             writeln!(out, "{}", image.reference.clone().with_digest(image.digest().clone()))?;
             for directory in image.layers.iter().filter_map(|layer| layer.directory.as_deref()) {
                 out.write_all(b"  ")?;

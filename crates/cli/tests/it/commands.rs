@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::process::Stdio;
 
 use serde_json::json;
-use unlade_test_support::{ImageBuilder, IndexBuilder};
+use unlade_test_support::{Compression, ImageBuilder, IndexBuilder, LayerBuilder};
 
 use crate::sandbox::{Sandbox, image, layer, platform, registry};
 
@@ -68,6 +68,80 @@ fn an_inspection_has_the_shape_of_dockers() {
             .unwrap()
             .len(),
         2
+    );
+}
+
+#[test]
+fn what_was_done_other_than_the_layers_say_is_shown() {
+    let (sandbox, registry) = (Sandbox::new(), registry());
+    // Whoever runs the test owns all of it, so that nothing depends on who that is.
+    let uid = u64::from(rustix::process::geteuid().as_raw());
+    let gid = u64::from(rustix::process::getegid().as_raw());
+    let odd = LayerBuilder::new()
+        .dir_with("./", 0o755, |entry| entry.owner(uid, gid))
+        .file_with("/absolute", "12345", |entry| entry.owner(uid, gid))
+        .file_with(b"not-utf8-\xff\n", "1", |entry| entry.owner(uid, gid))
+        .file_with(b"not-utf8-\xff\n", "123", |entry| entry.owner(uid, gid))
+        .file_with("absolute", "", |entry| entry.owner(uid, gid));
+    let plain = LayerBuilder::new().dir_with("./", 0o755, |entry| entry.owner(uid, gid));
+    let layers = [odd, plain].map(|layer| layer.build(Compression::Gzip));
+    let image = ImageBuilder::new().platform(&platform()).layers(layers).build();
+    registry.push("odd", "1", &image);
+    let reference = registry.reference("odd", "1");
+
+    let expected = json!({
+        "entries": 5,
+        "bytes": 9,
+        "notes": {
+            "name-absolute": {"count": 1, "first": "/absolute"},
+            "duplicate": {"count": 2, "first": r"not-utf8-\xff\x0a"},
+        },
+    });
+    let pull = format!("pull --format json {reference}");
+    for (time, asked) in [("cold", true), ("warm", false)] {
+        let pulled = sandbox.json(&pull);
+        assert_eq!(pulled[0]["asked_registry"], asked);
+        let summaries = [0, 1].map(|at| pulled[0]["layers"][at]["summary"].clone());
+        for (member, value) in expected.as_object().unwrap() {
+            assert_eq!(&summaries[0][member], value, "{time}: {member}");
+        }
+        assert_eq!(
+            (&summaries[1]["entries"], &summaries[1]["notes"]),
+            (&json!(1), &json!({})),
+            "{time}"
+        );
+        let inspected = sandbox.json(&format!("inspect --format json {reference}"));
+        let layers = &inspected[0]["Unlade"]["Layers"];
+        assert_eq!(
+            [&layers[0]["Summary"], &layers[1]["Summary"]],
+            summaries.each_ref(),
+            "{time}"
+        );
+    }
+
+    let text = sandbox.ok(&format!("inspect --format text {reference}"));
+    let text = sandbox.steady(&text, &registry).replace(&platform(), "PLATFORM");
+    insta::assert_snapshot!(without_digests_and_times(&text), @r"
+    REGISTRY/odd:1@sha256:HEX
+      PLATFORM, pulled TIME
+      HOME/store/layers/sha256-HEX.extracted
+        5 entries, 9 B
+        absolute name without its slash: 1, first /absolute
+        entry replaced an earlier one: 2, first not-utf8-\xff\x0a
+      HOME/store/layers/sha256-HEX.extracted
+        1 entry, 0 B
+    ");
+
+    sandbox.ok(&format!("rm {reference}"));
+    sandbox.ok(&format!("pull --no-extract {reference}"));
+    let text = sandbox.ok(&format!("inspect --format=text {reference}"));
+    assert!(
+        text.contains(&format!("{}, not extracted here", image.layers[0])),
+        "{text}"
+    );
+    assert!(
+        text.contains("absolute name without its slash: 1, first /absolute"),
+        "{text}"
     );
 }
 
@@ -207,4 +281,31 @@ fn referrers_of_a_tag_and_of_one_type() {
         sandbox.run(&format!("referrers {}/x:nope", registry.host())).code,
         Some(3)
     );
+}
+
+/// Replaces digests, which depend on the machine's platform and user, and the time of the pull.
+fn without_digests_and_times(text: &str) -> String {
+    let mut lines = String::new();
+    for line in text.lines() {
+        let line = match line.split_once(", pulled ") {
+            Some((platform, _)) => format!("{platform}, pulled TIME"),
+            None => line.to_owned(),
+        };
+        let is_hex = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let mut words = line.split_inclusive([':', '-', '.']);
+        let replaced: String = words
+            .by_ref()
+            .map(|word| {
+                let end = word.trim_end_matches([':', '-', '.']).len();
+                if is_hex(&word[..end]) {
+                    format!("HEX{}", &word[end..])
+                } else {
+                    word.to_owned()
+                }
+            })
+            .collect();
+        lines.push_str(&replaced);
+        lines.push('\n');
+    }
+    lines
 }

@@ -108,6 +108,7 @@ impl<'a> TarReader<'a> {
         if !only_zeros {
             self.summary.note_layer(Note::BytesAfterEnd);
         }
+        self.summary.entries = self.entries;
         Ok((self.entries, self.summary))
     }
 
@@ -283,6 +284,9 @@ impl<'a> TarReader<'a> {
             return Err(limit("file_bytes", value, name).into());
         }
         let kind = self.kind(header, kind, file_size, name, link, target)?;
+        if let Kind::File { size } = kind {
+            self.summary.bytes = self.summary.bytes.saturating_add(size);
+        }
         let kind = match meaning {
             Meaning::Entry => kind,
             Meaning::Whiteout => Kind::Whiteout,

@@ -23,6 +23,7 @@ fn work(path: &Path, who: u32, rounds: u32) {
         let place = unlade_metadata::LayerPlace {
             root: "/layers".into(),
             form: unlade_metadata::LayerForm::Overlay,
+            ownership: unlade_metadata::LayerOwnership::Preserve,
         };
         for layer in &commit.layers {
             database.record_layer(&layer_commit(layer, &place)).unwrap();

@@ -1,7 +1,7 @@
 //! Recording, finding, listing and inspecting images.
 
 use serde_json::json;
-use unlade_metadata::{ConfigRecord, Error, LayerForm, LayerPlace, Target};
+use unlade_metadata::{ConfigRecord, Error, LayerForm, LayerOwnership, LayerPlace, Target};
 use unlade_oci::{Digest, ErrorClass, MediaType};
 
 use crate::support::{BOOT, Store, any_platform, diff_id, directory, image, index, key, layer_commit, name, platform};
@@ -39,9 +39,11 @@ fn found_with_layers_in_order_and_their_directories() {
     let elsewhere = LayerPlace {
         root: "/elsewhere".into(),
         form: LayerForm::Overlay,
+        ownership: LayerOwnership::Preserve,
     };
     let other_form = LayerPlace {
         form: LayerForm::Oci,
+        ownership: LayerOwnership::Preserve,
         ..store.place()
     };
     for place in [Some(&elsewhere), Some(&other_form), None] {

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use unlade_metadata::{Database, ImageLayer, LayerCommit, LayerForm, LayerPlace};
+use serde_json::json;
+use unlade_metadata::{Database, ImageLayer, LayerCommit, LayerForm, LayerOwnership, LayerPlace};
 use unlade_oci::{Digest, MediaType};
 
 use crate::support::{BOOT, Store, any_platform, blob, diff_id, directory, image, key, layer_blob, layer_commit};
@@ -89,7 +90,7 @@ fn a_layer_extracted_against_a_stack_has_a_directory_of_its_own() {
     let mut stacked = directory(&diff_id("top"), &store.place());
     stacked.chain_id = Some(chain_id.clone());
     stacked.name = "stacked".to_owned();
-    store.database.record_layer_directory(&stacked).unwrap();
+    store.database.record_layer_directory(&stacked, &json!({})).unwrap();
     assert!(found().is_extracted());
     assert_eq!(
         found().layers[1].directory.as_ref().unwrap().path,
@@ -114,6 +115,7 @@ fn directories_below_the_store_move_with_it() {
     let place = |root: &std::path::Path| LayerPlace {
         root: root.join("layers"),
         form: LayerForm::Oci,
+        ownership: LayerOwnership::Preserve,
     };
     let layer = ImageLayer {
         blob: layer_blob("a"),
@@ -125,7 +127,7 @@ fn directories_below_the_store_move_with_it() {
     };
     database.record_layer(&layer_commit(&layer, &place(&before))).unwrap();
     database
-        .record_layer_directory(&directory(&layer.diff_id, &place(outer.path())))
+        .record_layer_directory(&directory(&layer.diff_id, &place(outer.path())), &json!({}))
         .unwrap();
     drop(database);
     fs::rename(&before, &after).unwrap();
@@ -179,4 +181,73 @@ fn what_is_flushed_is_marked_unless_written_again() {
             .count(),
         3
     );
+}
+
+#[test]
+fn every_directory_has_the_summary_of_its_own_extraction() {
+    let store = Store::new();
+    let commit = image("app:1", "linux/amd64", &["a"]);
+    let layer = &commit.layers[0];
+    let squashed = LayerPlace {
+        ownership: LayerOwnership::Squash,
+        ..store.place()
+    };
+    let unused = LayerPlace {
+        form: LayerForm::Oci,
+        ..store.place()
+    };
+    for (place, name, summary) in [
+        (store.place(), "one", json!({"n": 1})),
+        (squashed.clone(), "two", json!({"n": 2})),
+    ] {
+        let mut commit = layer_commit(layer, &place);
+        commit.layer.summary = summary;
+        commit.directory.as_mut().unwrap().name = name.to_owned();
+        store.database.record_layer(&commit).unwrap();
+    }
+    // Whoever only reads a layer learns less than who extracted it.
+    let mut read = layer_commit(layer, &store.place());
+    (read.layer.summary, read.directory) = (json!({"n": 3}), None);
+    store.database.record_layer(&read).unwrap();
+    store.database.commit_image(&commit).unwrap();
+
+    let summaries = |place: &LayerPlace| store.database.layer_summaries(&commit.manifest.digest, place).unwrap();
+    assert_eq!(summaries(&store.place()), [json!({"n": 1})]);
+    assert_eq!(summaries(&squashed), [json!({"n": 2})]);
+    assert_eq!(summaries(&unused), [json!({"n": 2})], "the last extraction's");
+    let id = |place: &LayerPlace| {
+        store
+            .database
+            .layer_directory(&layer.diff_id, None, place)
+            .unwrap()
+            .unwrap()
+            .id
+    };
+    let of_row = |id| store.database.directory_summary(id).unwrap();
+    assert_eq!(of_row(id(&squashed)), Some(json!({"n": 2})));
+    assert_eq!(of_row(1000), None);
+}
+
+#[test]
+fn a_name_is_that_of_one_tree() {
+    let store = Store::new();
+    let commit = image("app:1", "linux/amd64", &["a"]);
+    store.add(&commit);
+    let recorded = LayerPlace {
+        ownership: LayerOwnership::Record,
+        ..store.place()
+    };
+    let record = directory(&diff_id("a"), &recorded);
+    // The new tree has taken the place of the old one, so the old row names nothing any more.
+    store.database.record_layer_directory(&record, &json!({})).unwrap();
+    let rows = store.database.layer_directories().unwrap();
+    assert_eq!(rows.iter().map(|(_, row)| row).collect::<Vec<_>>(), [&record]);
+    let found = |place: &LayerPlace| {
+        store
+            .database
+            .find_image(&any_platform("app:1"), Some(place))
+            .unwrap()
+            .unwrap()
+    };
+    assert!(!found(&store.place()).is_extracted() && found(&recorded).is_extracted());
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde_json::json;
 use unlade_metadata::{LeaseTarget, Removed};
 use unlade_oci::{Digest, MediaType};
 
@@ -202,7 +203,7 @@ fn the_directory_of_a_stack_goes_with_the_last_image_of_that_stack() {
     let mut record = directory(&diff_id("top"), &store.place());
     record.chain_id = Some(chain_id);
     record.name = "stacked".to_owned();
-    store.database.record_layer_directory(&record).unwrap();
+    store.database.record_layer_directory(&record, &json!({})).unwrap();
     let removed = store
         .database
         .remove_image(&any_platform("stacked:1"))

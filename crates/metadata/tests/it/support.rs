@@ -6,7 +6,8 @@ use serde_json::json;
 use tempfile::TempDir;
 use unlade_metadata::{
     BlobRecord, ConfigRecord, Database, Durability, ImageCommit, ImageKey, ImageLayer, ImageName, IndexRecord,
-    LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerForm, LayerPlace, LayerRecord, ManifestRecord,
+    LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerForm, LayerOwnership, LayerPlace, LayerRecord,
+    ManifestRecord,
 };
 use unlade_oci::{Compression, Descriptor, Digest, MediaType, Platform};
 
@@ -33,6 +34,7 @@ impl Store {
         LayerPlace {
             root: self.directory.path().join("layers"),
             form: LayerForm::Overlay,
+            ownership: LayerOwnership::Preserve,
         }
     }
 

@@ -1,16 +1,16 @@
 //! Artifacts: what is in a registry and is no image is fetched, checked and kept as blobs.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
-use unlade_blobs::Begin;
+use unlade_blobs::{Begin, Ingest};
 use unlade_images::{Artifact, Needed, Store};
 use unlade_oci::{Descriptor, Digest, Document, Manifest};
 use unlade_reference::{Reference, Repository};
 use unlade_registry::Client;
 
-use crate::budget::Budget;
+use crate::again::{Again, Attempt, Bytes};
+use crate::budget::{Budget, Permit};
 use crate::error::{Error, Stage};
 use crate::fetch::Fetch;
 use crate::observer::{Planned, Watch};
@@ -18,8 +18,6 @@ use crate::puller::{Options, Policy, Puller, all_or_first_error};
 use crate::resolve::Documents;
 use crate::threads::{Spawner, Threads};
 
-/// How long to wait before looking again at a blob that another process is fetching.
-const BUSY: Duration = Duration::from_millis(25);
 /// The configuration of artifacts that have none (image-spec, *Guidance for an Empty Descriptor*).
 const EMPTY: &[u8] = b"{}";
 
@@ -175,58 +173,69 @@ struct Job {
 
 impl Job {
     async fn bring_in(&self) -> Result<(), Error> {
-        let failed = |stage| Error::layer(&self.blob.digest, stage);
         if self.blob.digest == Digest::of(self.blob.digest.algorithm(), EMPTY) && self.blob.size == EMPTY.len() as u64 {
             let (store, blob) = (self.store.clone(), self.blob.clone());
             let put = self.spawner.run(move || store.put_blob(&blob, EMPTY)).await;
-            return put.map_err(failed(Stage::Commit));
+            return put.map_err(Error::layer(&self.blob.digest, Stage::Commit));
         }
-        loop {
-            let permit = self.budget.connection().await;
-            let (store, blob) = (self.store.clone(), self.blob.clone());
-            let begun = self
-                .spawner
-                .run(move || {
-                    if store.has_blob(&blob)? {
-                        return Ok(None);
-                    }
-                    Ok::<_, unlade_images::Error>(Some(store.blobs().begin(&blob.digest, blob.size)?))
-                })
-                .await
-                .map_err(failed(Stage::Claim))?;
-            let ingest = match begun {
-                None => return Ok(()),
-                Some(Begin::Owned(ingest)) => ingest,
-                Some(Begin::Busy) => {
-                    drop(permit);
-                    tokio::time::sleep(BUSY).await;
-                    continue;
+        let again = Again {
+            store: &self.store,
+            client: self.client.as_ref(),
+            repository: &self.repository,
+            blob: &self.blob,
+            watch: &self.watch,
+            spawner: &self.spawner,
+        };
+        again.until_done(|| self.attempt()).await
+    }
+
+    async fn attempt(&self) -> Attempt {
+        let permit = self.budget.connection().await;
+        let (store, blob) = (self.store.clone(), self.blob.clone());
+        let begun = self
+            .spawner
+            .run(move || {
+                if store.has_blob(&blob)? {
+                    return Ok(None);
                 }
-                // It is there and nothing is recorded of it, or a power loss may have changed it.
-                Some(Begin::Present) => {
-                    drop(permit);
-                    if self.adopt().await? {
-                        return Ok(());
-                    }
-                    continue;
-                }
-            };
-            let Some(client) = &self.client else {
-                let digest = self.blob.digest.clone();
-                return Err(failed(Stage::Download)(unlade_images::Error::BlobMissing { digest }));
-            };
-            let fetch = Fetch {
-                client,
-                repository: &self.repository,
-                blob: &self.blob,
-                budget: &self.budget,
-                spawner: &self.spawner,
-            };
-            let ingest = fetch.download(ingest, permit, &self.watch).await?;
-            let (store, blob) = (self.store.clone(), self.blob.clone());
-            let kept = self.spawner.run(move || store.keep_blob(&blob, ingest)).await;
-            return kept.map_err(failed(Stage::Commit));
+                Ok::<_, unlade_images::Error>(Some(store.blobs().begin(&blob.digest, blob.size)?))
+            })
+            .await;
+        match begun.map_err(Error::layer(&self.blob.digest, Stage::Claim)) {
+            Ok(None) => Attempt::Done,
+            Ok(Some(Begin::Busy)) => Attempt::Busy,
+            Ok(Some(Begin::Owned(ingest))) => {
+                let bytes = Bytes::resumed_at(ingest.resumed_at());
+                Attempt::ended(self.fetch(ingest, permit).await, bytes)
+            }
+            // It is there and nothing is recorded of it, or a power loss may have changed it.
+            Ok(Some(Begin::Present)) => match self.adopt().await {
+                Ok(true) => Attempt::Done,
+                // It was not whole and is gone, so the next look finds nothing.
+                Ok(false) => Attempt::Busy,
+                Err(error) => Attempt::Failed(error, Bytes::Fresh),
+            },
+            Err(error) => Attempt::Failed(error, Bytes::Fresh),
         }
+    }
+
+    async fn fetch(&self, ingest: Ingest, permit: Permit) -> Result<(), Error> {
+        let failed = |stage| Error::layer(&self.blob.digest, stage);
+        let Some(client) = &self.client else {
+            let digest = self.blob.digest.clone();
+            return Err(failed(Stage::Download)(unlade_images::Error::BlobMissing { digest }));
+        };
+        let fetch = Fetch {
+            client,
+            repository: &self.repository,
+            blob: &self.blob,
+            budget: &self.budget,
+            spawner: &self.spawner,
+        };
+        let ingest = fetch.download(ingest, permit, &self.watch).await?;
+        let (store, blob) = (self.store.clone(), self.blob.clone());
+        let kept = self.spawner.run(move || store.keep_blob(&blob, ingest)).await;
+        kept.map_err(failed(Stage::Commit))
     }
 
     /// Reads a blob that lies in the store without being known, and takes it in if it is what it should be.

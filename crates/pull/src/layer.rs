@@ -1,14 +1,13 @@
 //! One layer's way into the store: claim, download and extract at once, commit.
 
 use std::io::Read;
-use std::time::Duration;
 
 use unlade_blobs::Ingest;
 use unlade_images::{Claim, LayerWork, Source, Store};
 use unlade_oci::ErrorClass;
 use unlade_registry::Client;
 
-use crate::Warning;
+use crate::again::{Again, Attempt, Bytes};
 use crate::budget::{Budget, Permit, Room};
 use crate::error::{Error, Stage};
 use crate::fetch::Fetch;
@@ -16,9 +15,6 @@ use crate::observer::Watch;
 use crate::plan::Job;
 use crate::threads::Spawner;
 use crate::unpack;
-
-/// How long to wait before looking again at a layer that another process, or another pull of this one, is working on.
-const BUSY: Duration = Duration::from_millis(25);
 
 /// What every layer of a pull needs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -36,61 +32,18 @@ pub(crate) struct Context {
     pub(crate) room: Option<Room>,
 }
 
-/// Whether an attempt could have read bytes that were not fetched by it from their start.
-///
-/// Such bytes may be bad without the registry being at fault, so one clean attempt follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Bytes {
-    Fresh,
-    Old,
-}
-
-enum Attempt {
-    Done,
-    Busy,
-    Failed(Error, Bytes),
-}
-
 impl Context {
     /// Brings the layer into the store, or waits until somebody else has.
     pub(crate) async fn bring_in(&self, job: &Job) -> Result<(), Error> {
-        let mut again = false;
-        loop {
-            match self.attempt(job).await {
-                Attempt::Done => return Ok(()),
-                Attempt::Busy => tokio::time::sleep(BUSY).await,
-                Attempt::Failed(error, Bytes::Old) if error.class() == ErrorClass::Integrity && !again => {
-                    again = true;
-                    self.discard(job, &error).await?;
-                }
-                // Bytes of this very attempt: a server has lied, and another may not.
-                Attempt::Failed(error, _) if error.is_wrong_blob() && self.is_elsewhere(job) => {
-                    self.discard(job, &error).await?;
-                }
-                Attempt::Failed(error, _) => return Err(error),
-            }
-        }
-    }
-
-    /// Tells whether another server may have the true blob. Those that gave the wrong one are not asked again.
-    fn is_elsewhere(&self, job: &Job) -> bool {
-        self.client
-            .as_ref()
-            .is_some_and(|client| client.distrust(&job.repository, &job.blob.digest))
-    }
-
-    /// Throws away what there is of the blob, so that it is fetched from its start.
-    async fn discard(&self, job: &Job, error: &Error) -> Result<(), Error> {
-        let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-        self.watch.warn(&Warning::FetchedAgain {
-            digest: job.blob.digest.clone(),
-            reason,
-        });
-        let (store, digest) = (self.store.clone(), job.blob.digest.clone());
-        self.spawner
-            .run(move || store.discard_blob(&digest))
-            .await
-            .map_err(Error::layer(&job.blob.digest, Stage::Claim))
+        let again = Again {
+            store: &self.store,
+            client: self.client.as_ref(),
+            repository: &job.repository,
+            blob: &job.blob,
+            watch: &self.watch,
+            spawner: &self.spawner,
+        };
+        again.until_done(|| self.attempt(job)).await
     }
 
     async fn attempt(&self, job: &Job) -> Attempt {
@@ -110,18 +63,14 @@ impl Context {
             Ok(Claim::Busy) => Attempt::Busy,
             Ok(Claim::Work(work, Source::Local(file))) => {
                 drop(permit);
-                ended(self.extract_local(job, work, file).await, Bytes::Old)
+                Attempt::ended(self.extract_local(job, work, file).await, Bytes::Old)
             }
             Ok(Claim::Work(mut work, Source::Remote(ingest))) => {
                 if !job.keep_blob {
                     work.discard_blob();
                 }
-                let bytes = if ingest.resumed_at() > 0 {
-                    Bytes::Old
-                } else {
-                    Bytes::Fresh
-                };
-                ended(self.fetch_and_extract(job, work, ingest, permit).await, bytes)
+                let bytes = Bytes::resumed_at(ingest.resumed_at());
+                Attempt::ended(self.fetch_and_extract(job, work, ingest, permit).await, bytes)
             }
             Err(error) => Attempt::Failed(error, Bytes::Fresh),
         }
@@ -197,12 +146,5 @@ impl Context {
             .run(commit)
             .await
             .map_err(Error::layer(&job.blob.digest, Stage::Commit))
-    }
-}
-
-fn ended(result: Result<(), Error>, bytes: Bytes) -> Attempt {
-    match result {
-        Ok(()) => Attempt::Done,
-        Err(error) => Attempt::Failed(error, bytes),
     }
 }

@@ -20,6 +20,7 @@
 //! # Example
 //! `examples/embed.rs` is a pull with progress in a page.
 
+mod again;
 mod artifact;
 mod budget;
 mod error;

@@ -25,9 +25,9 @@ pub enum Warning {
         /// The platform looked for.
         wanted: Box<Platform>,
     },
-    /// A layer did not have the content that its digest promises and is fetched once more from the start.
+    /// A blob did not have the content that its digest promises and is fetched once more from the start.
     FetchedAgain {
-        /// The layer's blob.
+        /// The blob.
         digest: Digest,
         /// What did not match.
         reason: String,
@@ -57,7 +57,7 @@ impl fmt::Display for Warning {
             Self::FetchedAgain { digest, reason } => {
                 write!(
                     f,
-                    "layer {digest} had wrong bytes and is fetched again from the start: {reason}"
+                    "the blob {digest} had wrong bytes and is fetched again from the start: {reason}"
                 )
             }
         }

@@ -1,12 +1,13 @@
 //! Pulls through mirrors that fail or lie.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use unlade_pull::{Options, Puller};
 use unlade_reference::{Reference, Registry};
 use unlade_registry::{Client, ConfigError, EndpointSettings, EndpointSource, Origin, Role};
 use unlade_test_support::{FakeRegistry, Fault, Image, ImageBuilder};
 
+use crate::artifacts::{CHART, push_chart};
 use crate::support::{Home, fat_layer, small_image};
 
 /// One mirror for everything.
@@ -19,26 +20,32 @@ impl EndpointSource for Mirrored {
     }
 }
 
-/// Pulls `image` from a registry with a mirror that `spoil` has had in its hands; returns the registry and the warnings.
-async fn pull(image: &Image, spoil: impl FnOnce(&FakeRegistry)) -> (FakeRegistry, Vec<String>) {
-    let (registry, mirror, home) = (FakeRegistry::start(), FakeRegistry::start(), Home::new());
-    registry.push("app", "latest", image);
-    mirror.push("app", "latest", image);
-    spoil(&mirror);
+/// Makes a puller that asks `mirror` first, and returns what it warns of.
+fn mirrored(home: &Home, mirror: &FakeRegistry) -> (Puller, Arc<Mutex<Vec<String>>>) {
     let mut settings = EndpointSettings::new(
         format!("{}/v2/", mirror.url()).parse().unwrap(),
         Origin::Given("the test".to_owned()),
     );
     settings.role = Role::Mirror;
-    let warnings = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let warnings = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&warnings);
     let client = Client::builder()
         .endpoints(Arc::new(Mirrored(settings)))
         .on_warning(Arc::new(move |warning| heard.lock().unwrap().push(warning.to_string())))
         .build()
         .unwrap();
-    let reference: Reference = registry.reference("app", "latest").parse().unwrap();
     let puller = Puller::new(home.store.clone(), client).with_observer(home.recorder.clone());
+    (puller, warnings)
+}
+
+/// Pulls `image` from a registry with a mirror that `spoil` has had in its hands; returns the registry and the warnings.
+async fn pull(image: &Image, spoil: impl FnOnce(&FakeRegistry)) -> (FakeRegistry, Vec<String>) {
+    let (registry, mirror, home) = (FakeRegistry::start(), FakeRegistry::start(), Home::new());
+    registry.push("app", "latest", image);
+    mirror.push("app", "latest", image);
+    spoil(&mirror);
+    let (puller, warnings) = mirrored(&home, &mirror);
+    let reference: Reference = registry.reference("app", "latest").parse().unwrap();
     let pulled = puller.pull(&[reference], &Options::default()).await.unwrap();
     assert_eq!(pulled[0].image.layers.len(), image.layers.len());
     for layer in &image.layers {
@@ -95,4 +102,25 @@ async fn a_mirror_that_goes_away_in_mid_layer_costs_no_byte_twice() {
     .await;
     let rest = layer.bytes.len() as u64 - 600_000;
     assert_eq!(registry.blob_bytes_served(&layer.digest), rest);
+}
+
+#[tokio::test]
+async fn a_mirror_that_serves_another_blob_of_an_artifact_is_found_out() {
+    let (registry, mirror, home) = (FakeRegistry::start(), FakeRegistry::start(), Home::new());
+    let reference = push_chart(&registry);
+    push_chart(&mirror);
+    let chart = unlade_oci::Digest::sha256(CHART);
+    mirror.fault(Fault::on_blob(&chart).corrupt_at(5));
+    let (puller, warnings) = mirrored(&home, &mirror);
+    puller.pull_artifacts(&[reference], &Options::default()).await.unwrap();
+    home.store.blobs().verify(&chart).unwrap();
+    let warnings = warnings.lock().unwrap().clone();
+    let expected = format!("served something else as {chart}");
+    assert!(warnings.len() == 1 && warnings[0].contains(&expected), "{warnings:?}");
+    assert_eq!(
+        registry.requests().len(),
+        1,
+        "the registry is asked for that blob alone"
+    );
+    assert!(home.partial_downloads().is_empty());
 }

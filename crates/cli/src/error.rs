@@ -193,7 +193,7 @@ impl Error {
                 return Some("without --policy never it is fetched".to_owned());
             }
             Self::Damaged { .. } => {
-                return Some("`unlade verify --repair` makes it good, from the blobs or from the registry".to_owned());
+                return Some("`unlade verify --repair` makes images good, from the blobs or from the registry; an artifact is pulled again, with `unlade pull --artifact`".to_owned());
             }
             Self::Images(unlade_images::Error::NoImage { .. }) => {
                 return Some("`unlade images` lists what is in the store, `unlade pull` brings an image in".to_owned());
@@ -216,7 +216,7 @@ impl Error {
             }
             ErrorClass::Storage => self.hint_storage()?,
             ErrorClass::RateLimited => format!(
-                "wait a while, or log in: registries allow more to those they know ({})",
+                "wait a while, use a mirror, or log in: registries allow more to those they know ({})",
                 login(self.registry().as_ref())
             ),
             ErrorClass::Store => {

@@ -46,6 +46,16 @@ impl Artifact {
         std::iter::once(&self.config).chain(&self.blobs)
     }
 
+    /// Returns the digests of all that it is made of: the manifest, the configuration and the blobs.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &Digest> {
+        std::iter::once(&self.manifest).chain(self.all().map(|part| &part.digest))
+    }
+
+    /// Tells whether it is made of this blob, or has it for a manifest.
+    pub(crate) fn needs(&self, blob: &Digest) -> bool {
+        self.digests().any(|digest| digest == blob)
+    }
+
     fn from_record(record: ArtifactRecord) -> Option<Self> {
         Some(Self {
             reference: image::reference(&record.name)?,
@@ -110,11 +120,7 @@ impl Store {
 
     /// Tells whether some artifact is made of this blob, or has it for a manifest.
     pub(crate) fn is_of_artifact(&self, blob: &Digest) -> Result<bool, Error> {
-        let artifacts = self.artifacts()?;
-        let mut named = artifacts
-            .iter()
-            .flat_map(|artifact| artifact.all().map(|part| &part.digest).chain([&artifact.manifest]));
-        Ok(named.any(|digest| digest == blob))
+        Ok(self.artifacts()?.iter().any(|artifact| artifact.needs(blob)))
     }
 
     /// Returns where the file of a blob is, or would be.

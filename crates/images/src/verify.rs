@@ -13,7 +13,7 @@ use unlade_sys::Dir;
 use crate::image;
 use crate::listing::summary;
 use crate::store::is_in_place;
-use crate::{Error, Store};
+use crate::{Artifact, Error, Store};
 
 /// How closely a store is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct Verification {
 pub struct Damage {
     /// What it is, and what is wrong with it.
     pub kind: DamageKind,
-    /// The images that need it.
+    /// The images and artifacts that need it.
     pub images: Vec<Reference>,
 }
 
@@ -78,7 +78,7 @@ pub enum DamageKind {
         /// What is wrong.
         problem: BlobProblem,
     },
-    /// The blob of a layer.
+    /// The blob of a layer or of an artifact.
     Blob {
         /// The blob.
         digest: Digest,
@@ -216,6 +216,7 @@ impl Store {
 struct Check<'a> {
     store: &'a Store,
     contents: Vec<ImageContent>,
+    artifacts: Vec<Artifact>,
     documents: BTreeSet<Digest>,
     blobs: BTreeMap<Digest, BlobRecord>,
     /// Blobs that are not to be read again: their digests were computed, and were right or wrong.
@@ -235,6 +236,7 @@ impl<'a> Check<'a> {
             documents: documents.collect(),
             blobs: blobs.into_iter().map(|blob| (blob.digest.clone(), blob)).collect(),
             contents,
+            artifacts: store.artifacts()?,
             hashed: BTreeMap::new(),
             verified_blobs: Vec::new(),
             verified_directories: Vec::new(),
@@ -261,6 +263,18 @@ impl<'a> Check<'a> {
         let mut images: Vec<Reference> = images.filter_map(|image| image::reference(&image.name)).collect();
         images.dedup();
         self.result.damage.push(Damage { kind, images });
+    }
+
+    fn found_in_blob(&mut self, kind: DamageKind, digest: &Digest) {
+        self.found(kind, |image| {
+            image.documents.contains(digest) || image.layers.iter().any(|(blob, _)| blob == digest)
+        });
+        let artifacts = self.artifacts.iter().filter(|artifact| artifact.needs(digest));
+        if let Some(found) = self.result.damage.last_mut() {
+            found
+                .images
+                .extend(artifacts.map(|artifact| artifact.reference.clone()));
+        }
     }
 
     fn database(&mut self) -> Result<(), Error> {
@@ -291,7 +305,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Looks at every blob that is recorded, and at documents, which are always kept.
+    /// Looks at every blob that is recorded, and at what is always kept: documents, and what artifacts are made of.
     fn blobs(&mut self) -> Result<(), Error> {
         for record in self.blobs.values().cloned().collect::<Vec<_>>() {
             self.result.blobs += 1;
@@ -307,7 +321,9 @@ impl<'a> Check<'a> {
                 self.blob_damage(&record.digest, problem)?;
             }
         }
-        for digest in self.documents.clone() {
+        let of_artifacts = self.artifacts.iter().flat_map(Artifact::digests);
+        let needed: BTreeSet<_> = self.documents.iter().chain(of_artifacts).cloned().collect();
+        for digest in needed {
             if !self.blobs.contains_key(&digest) {
                 self.blob_damage(&digest, BlobProblem::Missing)?;
             }
@@ -340,10 +356,10 @@ impl<'a> Check<'a> {
         self.hashed.insert(digest.clone(), false);
         self.verified_blobs.retain(|blob| blob != digest);
         let is_document = self.documents.contains(digest);
-        // Who removes a blob removes its row first; so what has no row any more was removed meanwhile.
-        if self.store.database.blob(digest)?.is_none()
-            && !(is_document && self.store.database.document(digest)?.is_some())
-        {
+        // Who removes a blob removes its row first, or with it what needs it; so what has no row any more was removed meanwhile.
+        let is_needed =
+            (is_document && self.store.database.document(digest)?.is_some()) || self.store.is_of_artifact(digest)?;
+        if self.store.database.blob(digest)?.is_none() && !is_needed {
             return Ok(());
         }
         let digest = digest.clone();
@@ -353,9 +369,7 @@ impl<'a> Check<'a> {
         } else {
             DamageKind::Blob { digest, problem }
         };
-        self.found(kind, |image| {
-            image.documents.contains(&needed) || image.layers.iter().any(|(blob, _)| *blob == needed)
-        });
+        self.found_in_blob(kind, &needed);
         Ok(())
     }
 

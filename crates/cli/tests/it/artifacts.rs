@@ -121,6 +121,10 @@ fn a_chart_is_kept_as_blobs() {
     );
     assert_eq!(sandbox.run("verify --deep --repair").code, Some(12));
     assert!(!std::path::Path::new(path).exists(), "it is out of use");
+    let glance = sandbox.run("verify");
+    assert_eq!(glance.code, Some(12), "{glance:?}");
+    assert!(glance.stdout.contains("is missing (in "), "{glance:?}");
+    assert!(glance.stderr.contains("`unlade pull --artifact`"), "{glance:?}");
     sandbox.ok(&format!("pull --artifact {reference}"));
     assert_eq!(std::fs::read(path).unwrap(), CHART);
 

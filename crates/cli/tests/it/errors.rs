@@ -169,7 +169,7 @@ fn rate_limited() {
     registry.fault(Fault::on_manifests().status(429).header("retry-after", "86400"));
     let shown = fails(&sandbox, &registry, "", 10, "rate-limited");
     assert!(
-        shown.contains("86400 s") && shown.contains("hint: wait a while, or log in"),
+        shown.contains("86400 s") && shown.contains("hint: wait a while, use a mirror, or log in"),
         "{shown}"
     );
 }

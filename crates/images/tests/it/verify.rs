@@ -173,3 +173,37 @@ fn what_was_found_whole_after_a_power_loss_is_used_again() {
     assert!(complete());
     assert_eq!(later.verify(Depth::Quick).unwrap().doubtful, 0);
 }
+
+#[test]
+fn what_an_artifact_lacks_is_found_at_a_glance() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let layer = layer("a");
+    let image = image(std::slice::from_ref(&layer));
+    let manifest = manifest_of(&image);
+    // An image kept as an artifact is blobs alone.
+    for blob in std::iter::once(&manifest.get().config).chain(&manifest.get().layers) {
+        store.put_blob(blob, &image.blobs[&blob.digest]).unwrap();
+    }
+    store.commit_artifact(&reference("chart"), &manifest).unwrap();
+    assert_eq!(told(&store.verify(Depth::Quick).unwrap()), [""; 0]);
+
+    fs::remove_file(store.blobs().path(&layer.digest)).unwrap();
+    let missing = [format!(
+        "the blob {} is missing (docker.io/library/chart:latest)",
+        layer.digest
+    )];
+    for depth in [Depth::Quick, Depth::Deep, Depth::Quick] {
+        let verification = store.verify(depth).unwrap();
+        assert_eq!(told(&verification), missing, "{depth:?}");
+        // Taken out of use, it is missing all the same.
+        let mendings = store.set_aside(&verification).unwrap();
+        assert!(matches!(mendings[..], [Mending::Hopeless]), "{mendings:?}");
+    }
+    store.put_blob(&manifest.get().layers[0], &layer.bytes).unwrap();
+    assert_eq!(told(&store.verify(Depth::Deep).unwrap()), [""; 0]);
+
+    // The manifest itself counts, too.
+    fs::remove_file(store.blobs().path(&image.digest)).unwrap();
+    assert_eq!(told(&store.verify(Depth::Quick).unwrap()).len(), 1);
+}

@@ -1,6 +1,7 @@
 //! A blob that is begun again, where what was there of it, or what a server sent, was wrong.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use unlade_images::Store;
@@ -26,20 +27,15 @@ pub(crate) enum Attempt {
     Failed(Error, Bytes),
 }
 
-/// Whether an attempt could have read bytes that were not fetched by it from their start.
+/// Whether the bytes that an attempt has read came to it from their start, in one answer for each part.
 ///
-/// Such bytes may be bad without the registry being at fault, so one clean attempt follows.
+/// What did not may be bad without the registry's being at fault: what an earlier run has left on the disk may be anything
+/// after a power loss, and an answer that broke off may have ended with something else than the blob. So one clean attempt
+/// follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bytes {
     Fresh,
-    Old,
-}
-
-impl Bytes {
-    /// Returns what bytes an ingest ends up with that had so many when it was taken over.
-    pub(crate) fn resumed_at(offset: u64) -> Self {
-        if offset > 0 { Self::Old } else { Self::Fresh }
-    }
+    Doubtful,
 }
 
 impl Attempt {
@@ -48,6 +44,12 @@ impl Attempt {
             Ok(()) => Self::Done,
             Err(error) => Self::Failed(error, bytes),
         }
+    }
+
+    /// The end of one that fetched; `pieced` says whether the bytes are of several answers.
+    pub(crate) fn fetched(result: Result<(), Error>, pieced: &AtomicBool) -> Self {
+        let is_pieced = pieced.load(Ordering::Relaxed);
+        Self::ended(result, if is_pieced { Bytes::Doubtful } else { Bytes::Fresh })
     }
 }
 
@@ -70,7 +72,7 @@ impl Again<'_> {
             match attempt().await {
                 Attempt::Done => return Ok(()),
                 Attempt::Busy => tokio::time::sleep(BUSY).await,
-                Attempt::Failed(error, Bytes::Old) if error.class() == ErrorClass::Integrity && !again => {
+                Attempt::Failed(error, Bytes::Doubtful) if error.class() == ErrorClass::Integrity && !again => {
                     again = true;
                     self.discard(&error).await?;
                 }

@@ -1,6 +1,7 @@
 //! Artifacts: what is in a registry and is no image is fetched, checked and kept as blobs.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 
 use tokio::task::JoinSet;
 use unlade_blobs::{Begin, Ingest};
@@ -205,8 +206,8 @@ impl Job {
             Ok(None) => Attempt::Done,
             Ok(Some(Begin::Busy)) => Attempt::Busy,
             Ok(Some(Begin::Owned(ingest))) => {
-                let bytes = Bytes::resumed_at(ingest.resumed_at());
-                Attempt::ended(self.fetch(ingest, permit).await, bytes)
+                let pieced = AtomicBool::new(ingest.resumed_at() > 0);
+                Attempt::fetched(self.fetch(ingest, permit, &pieced).await, &pieced)
             }
             // It is there and nothing is recorded of it, or a power loss may have changed it.
             Ok(Some(Begin::Present)) => match self.adopt().await {
@@ -219,7 +220,7 @@ impl Job {
         }
     }
 
-    async fn fetch(&self, ingest: Ingest, permit: Permit) -> Result<(), Error> {
+    async fn fetch(&self, ingest: Ingest, permit: Permit, pieced: &AtomicBool) -> Result<(), Error> {
         let failed = |stage| Error::layer(&self.blob.digest, stage);
         let Some(client) = &self.client else {
             let digest = self.blob.digest.clone();
@@ -231,6 +232,7 @@ impl Job {
             blob: &self.blob,
             budget: &self.budget,
             spawner: &self.spawner,
+            pieced,
         };
         let ingest = fetch.download(ingest, permit, &self.watch).await?;
         let (store, blob) = (self.store.clone(), self.blob.clone());

@@ -1,6 +1,6 @@
 //! One blob from the registry into its ingest file, over one connection or several.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use unlade_blobs::Ingest;
 use unlade_oci::Descriptor;
 use unlade_reference::Repository;
-use unlade_registry::{Chunk, Client};
+use unlade_registry::{BlobStream, Chunk, Client};
 
 use crate::budget::{Budget, Permit};
 use crate::error::{Error, Stage};
@@ -31,6 +31,8 @@ pub(crate) struct Fetch<'a> {
     pub(crate) blob: &'a Descriptor,
     pub(crate) budget: &'a Budget,
     pub(crate) spawner: &'a Spawner,
+    /// Set when the bytes come in several answers because one of them broke off.
+    pub(crate) pieced: &'a AtomicBool,
 }
 
 impl Fetch<'_> {
@@ -75,6 +77,7 @@ impl Fetch<'_> {
         let stream = self.client.blob(self.repository, self.blob, offset).await;
         let mut stream = stream.map_err(self.failed())?;
         while let Some(chunk) = stream.next().await.map_err(self.failed())? {
+            self.note(&stream);
             if to_disk.send(chunk).await.is_err() {
                 // The writer has failed and says why.
                 return Ok(());
@@ -129,6 +132,7 @@ impl Fetch<'_> {
                             return Err(self.failed()(error));
                         }
                         tracing::debug!(%error, left = connections.len(), "a part of a blob could not be fetched");
+                        self.pieced.store(true, Ordering::Relaxed);
                         allowed = connections.len();
                         failure = Some((error, permit));
                     }
@@ -195,6 +199,7 @@ impl Fetch<'_> {
             shared.answered.notify_one();
         }
         while let Some(mut chunk) = stream.next().await? {
+            self.note(&stream);
             let end = shared.lock().end(connection);
             // Another connection may have taken the rest.
             let room = usize::try_from(end.saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
@@ -242,6 +247,12 @@ impl Fetch<'_> {
             received.fetch_max(ingest.arrived(), Ordering::Relaxed);
         }
         Ok(ingest)
+    }
+
+    fn note(self, stream: &BlobStream) {
+        if stream.attempts() > 1 {
+            self.pieced.store(true, Ordering::Relaxed);
+        }
     }
 
     fn failed<E: Into<crate::error::Cause>>(self) -> impl FnOnce(E) -> Error {

@@ -1,6 +1,7 @@
 //! One layer's way into the store: claim, download and extract at once, commit.
 
 use std::io::Read;
+use std::sync::atomic::AtomicBool;
 
 use unlade_blobs::Ingest;
 use unlade_images::{Claim, LayerWork, Source, Store};
@@ -63,14 +64,15 @@ impl Context {
             Ok(Claim::Busy) => Attempt::Busy,
             Ok(Claim::Work(work, Source::Local(file))) => {
                 drop(permit);
-                Attempt::ended(self.extract_local(job, work, file).await, Bytes::Old)
+                Attempt::ended(self.extract_local(job, work, file).await, Bytes::Doubtful)
             }
             Ok(Claim::Work(mut work, Source::Remote(ingest))) => {
                 if !job.keep_blob {
                     work.discard_blob();
                 }
-                let bytes = Bytes::resumed_at(ingest.resumed_at());
-                Attempt::ended(self.fetch_and_extract(job, work, ingest, permit).await, bytes)
+                let pieced = AtomicBool::new(ingest.resumed_at() > 0);
+                let result = self.fetch_and_extract(job, work, ingest, permit, &pieced).await;
+                Attempt::fetched(result, &pieced)
             }
             Err(error) => Attempt::Failed(error, Bytes::Fresh),
         }
@@ -94,6 +96,7 @@ impl Context {
         work: Box<LayerWork>,
         ingest: Ingest,
         permit: Permit,
+        pieced: &AtomicBool,
     ) -> Result<(), Error> {
         let follower = ingest
             .follower()
@@ -107,7 +110,7 @@ impl Context {
                 consumed => Ok(consumed),
             }
         };
-        let (ingest, consumed) = tokio::try_join!(self.download(job, ingest, permit), consume)?;
+        let (ingest, consumed) = tokio::try_join!(self.download(job, ingest, permit, pieced), consume)?;
         match consumed {
             Ok((report, staged)) => {
                 self.commit(job, move || work.commit(Some(ingest), staged, &report))
@@ -120,7 +123,7 @@ impl Context {
         }
     }
 
-    async fn download(&self, job: &Job, ingest: Ingest, permit: Permit) -> Result<Ingest, Error> {
+    async fn download(&self, job: &Job, ingest: Ingest, permit: Permit, pieced: &AtomicBool) -> Result<Ingest, Error> {
         let Some(client) = &self.client else {
             let error = unlade_images::Error::BlobMissing {
                 digest: job.blob.digest.clone(),
@@ -133,6 +136,7 @@ impl Context {
             blob: &job.blob,
             budget: &self.budget,
             spawner: &self.spawner,
+            pieced,
         };
         fetch.download(ingest, permit, &self.watch).await
     }

@@ -15,7 +15,7 @@ use crate::body::{Body, drain};
 use crate::client::Shared;
 use crate::fallback::{Fallback, Need};
 use crate::range::{Answer, declared_length, judge};
-use crate::response::{content_type, is_page};
+use crate::response::{content_type, error_document_at_end, is_page};
 use crate::retry::{Failure, Retrier};
 use crate::throttle::HostPermit;
 use crate::{Error, Exchange, TransportError, Warning};
@@ -73,6 +73,9 @@ struct Current {
     exchange: Box<Exchange>,
     /// Where in the blob the response ends, if it said.
     end: Option<u64>,
+    /// The last bytes, if they look like an error that the server has written into the blob. Those that follow show that they
+    /// are not; if the connection breaks instead, they are no part of the blob.
+    doubtful: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +208,11 @@ impl BlobStream {
             let Some(current) = &mut self.current else { continue };
             let read = current.body.next().await;
             match read {
-                Ok(Some(data)) => return self.take(data).map(Some),
+                Ok(Some(data)) => {
+                    if let Some(data) = current.sift(data, self.offset, self.end) {
+                        return self.take(data).map(Some);
+                    }
+                }
                 _ if self.offset >= self.end => self.finish(),
                 Ok(None) if current.end == Some(self.offset) => {
                     // The server sent less than was asked for, as it may.
@@ -408,7 +415,12 @@ impl BlobStream {
         let permit = response.extensions_mut().remove::<HostPermit>();
         let transport = &self.shared.transport;
         let body = Body::new(response.into_body(), transport.timeouts()).limited(transport.throttle(), permit);
-        self.current = Some(Current { body, exchange, end });
+        self.current = Some(Current {
+            body,
+            exchange,
+            end,
+            doubtful: Bytes::new(),
+        });
     }
 
     /// Refuses a web page. One that has exactly the blob's size is given the benefit of the doubt: the digest decides.
@@ -445,6 +457,29 @@ impl BlobStream {
             reason,
         });
         Ok(())
+    }
+}
+
+impl Current {
+    /// Returns what of the bytes that have arrived at `offset` is the blob's for certain.
+    ///
+    /// A registry whose own source breaks off within a blob says so in the only place that is left: it goes on with an error
+    /// document, and then closes the connection since that is not all that it has declared. Taken for content that would cost
+    /// the whole blob once more, when its digest turns out wrong.
+    fn sift(&mut self, data: Bytes, offset: u64, end: u64) -> Option<Bytes> {
+        let mut data = if self.doubtful.is_empty() {
+            data
+        } else {
+            let mut joined = BytesMut::from(std::mem::take(&mut self.doubtful));
+            joined.extend_from_slice(&data);
+            joined.freeze()
+        };
+        if offset.saturating_add(data.len() as u64) < self.end.unwrap_or(end)
+            && let Some(at) = error_document_at_end(&data)
+        {
+            self.doubtful = data.split_off(at);
+        }
+        Some(data).filter(|data| !data.is_empty())
     }
 }
 

@@ -9,6 +9,8 @@ use serde::Deserialize;
 pub(crate) const MAX_ERROR_BYTES: usize = 64 << 10;
 /// How much of a text that is not the registry protocol's is shown.
 const SHOWN_CHARACTERS: usize = 200;
+/// How long an error document may be that a registry has written into a blob.
+const MAX_APPENDED_BYTES: usize = 4 << 10;
 
 /// An answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +143,19 @@ pub(crate) fn looks_like_page(bytes: &[u8]) -> bool {
         })
 }
 
+/// Returns where an error document (distribution-spec, *Error Codes*) begins that is the last of `bytes`.
+pub(crate) fn error_document_at_end(bytes: &[u8]) -> Option<usize> {
+    const START: &[u8] = b"{\"errors\":[";
+    let text = bytes.trim_ascii_end();
+    // What is no end of one is told by two bytes.
+    if !text.ends_with(b"]}") {
+        return None;
+    }
+    let first = text.len().saturating_sub(MAX_APPENDED_BYTES);
+    let at = text[first..].windows(START.len()).rposition(|window| window == START)? + first;
+    serde_json::from_slice::<Body>(&text[at..]).is_ok().then_some(at)
+}
+
 fn parse(body: &[u8]) -> Vec<RegistryError> {
     let Ok(body) = serde_json::from_slice::<Body>(body) else {
         return Vec::new();
@@ -234,6 +249,22 @@ mod tests {
         for (actual, expected) in table {
             assert_eq!(actual, expected);
         }
+    }
+
+    #[test]
+    fn an_error_at_the_end_of_other_bytes_is_found() {
+        let document = br#"{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{"a":[1]}}]}"#;
+        let after = |bytes: &[u8], end: &[u8]| error_document_at_end(&[bytes, document, end].concat());
+        assert_eq!(after(b"", b""), Some(0));
+        assert_eq!(after(b"\x1f\x8b content", b"\n"), Some(10));
+        assert_eq!(after(br#"{"errors":[]} and {"errors":["#, b"\r\n"), Some(29));
+        assert_eq!(after(b"", b" and more content"), None);
+        assert_eq!(after(b"", b"]}"), None);
+        assert_eq!(error_document_at_end(&document[1..]), None);
+        assert_eq!(error_document_at_end(b""), None);
+        assert_eq!(error_document_at_end(b"x]}"), None);
+        let long = [document.as_slice(), &vec![b' '; MAX_APPENDED_BYTES], b"]}"].concat();
+        assert_eq!(error_document_at_end(&long), None);
     }
 
     #[test]

@@ -295,6 +295,37 @@ async fn a_bad_partial_download_is_fetched_again_once() {
 }
 
 #[tokio::test]
+async fn an_answer_that_ends_with_something_else_is_fetched_again_once() {
+    let layer = fat_layer("file", 1_000_000);
+    let (registry, reference) = serve(&ImageBuilder::new().layer(layer.clone()).build());
+    let home = Home::new();
+    // A part of the blob, then bytes of somebody else, then nothing.
+    let spoilt = [&layer.bytes[..400_000], b"the upstream went away"].concat();
+    let fault = Fault::on_blob(&layer.digest).nth(1).content(spoilt);
+    registry.fault(fault.declare_length(layer.size()));
+    home.pull(&reference).await.unwrap();
+    let warnings = home.recorder.seen().warnings;
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("fetched again"),
+        "{warnings:?}"
+    );
+    assert_eq!(registry.blob_bytes_served(&layer.digest) / layer.size(), 2);
+
+    // A server that says so in its own words costs nothing.
+    let home = Home::new();
+    registry.clear();
+    registry.clear_faults();
+    let error: &[u8] = br#"{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{}}]}"#;
+    let spoilt = [&layer.bytes[..400_000], error].concat();
+    let fault = Fault::on_blob(&layer.digest).nth(1).content(spoilt);
+    registry.fault(fault.declare_length(layer.size()));
+    home.pull(&reference).await.unwrap();
+    assert_eq!(home.recorder.seen().warnings, [""; 0]);
+    let served = registry.blob_bytes_served(&layer.digest);
+    assert_eq!(served, layer.size() + error.len() as u64);
+}
+
+#[tokio::test]
 async fn a_damaged_blob_in_the_store_is_fetched_again() {
     let layer = fat_layer("file", 100_000);
     let (_registry, reference) = serve(&ImageBuilder::new().layer(layer.clone()).build());

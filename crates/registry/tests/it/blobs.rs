@@ -1,5 +1,7 @@
 //! Blobs as streams: whole, resumed, cut, and of the wrong size.
 
+use std::time::Duration;
+
 use unlade_oci::{Descriptor, Digest, ErrorClass, MediaType};
 use unlade_test_support::{FakeRegistry, Fault};
 
@@ -66,6 +68,52 @@ async fn an_empty_blob() {
             .unwrap()
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn an_error_written_into_a_blob_is_no_part_of_it() {
+    const ERROR: &[u8] = b"{\"errors\":[{\"code\":\"UNKNOWN\",\"message\":\"unknown error\",\"detail\":{}}]}\n";
+    for declares in [true, false] {
+        let fixture = Fixture::start();
+        let bytes = noise(300_000);
+        let descriptor = fixture.push(&bytes);
+        let spoilt = [&bytes[..100_000], ERROR].concat();
+        let fault = Fault::on_blobs().nth(1).content(spoilt);
+        fixture.registry.fault(if declares {
+            fault.declare_length(300_000)
+        } else {
+            fault.without_header("content-length")
+        });
+        let client = fixture.client();
+        assert_eq!(fetch(&client, &fixture.repository(), &descriptor).await.unwrap(), bytes);
+        let ranges: Vec<_> = fixture
+            .registry
+            .requests()
+            .into_iter()
+            .map(|request| request.range)
+            .collect();
+        assert_eq!(ranges, [None, Some("bytes=100000-".to_owned())]);
+    }
+}
+
+#[tokio::test]
+async fn what_looks_like_an_error_in_a_blob_is_content_all_the_same() {
+    let error = r#"{"errors":[{"code":"UNKNOWN","message":"unknown error"}]}"#;
+    // One alone, many after one another, and one at the end.
+    for content in [
+        error.to_owned(),
+        error.repeat(20_000),
+        format!("{}{error}", "x".repeat(100_000)),
+    ] {
+        let fixture = Fixture::start();
+        let descriptor = fixture.push(&content.clone().into());
+        let client = fixture.client();
+        let trickle = Fault::on_blobs().trickle(content.len() / 40 + 1, Duration::from_millis(1));
+        fixture.registry.fault(trickle);
+        let fetched = fetch(&client, &fixture.repository(), &descriptor).await.unwrap();
+        assert_eq!(fetched, content.as_bytes());
+        assert_eq!(fixture.log().len(), 1);
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::process::{self, Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -85,7 +85,7 @@ impl RealProxy {
     pub fn tinyproxy(sides: &FarSide, login: Option<(&str, &str)>) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the proxy");
         let config = directory.path().join("tinyproxy.conf");
-        let port = 8888;
+        let port = next_port();
         let login = login.map_or_else(String::new, |(username, password)| {
             format!("BasicAuth {username} {password}\n")
         });
@@ -99,7 +99,7 @@ impl RealProxy {
     /// Starts `microsocks`, which wants this login if there is one.
     pub fn microsocks(sides: &FarSide, login: Option<(&str, &str)>) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the proxy");
-        let port = 1080;
+        let port = next_port();
         let mut command = Command::new("microsocks");
         command.args(["-i", FAR, "-p", &port.to_string()]);
         if let Some((username, password)) = login {
@@ -141,6 +141,12 @@ impl Drop for RealProxy {
         drop(self.server.kill());
         drop(self.server.wait());
     }
+}
+
+/// Returns a port for one more proxy. The namespaces are the test's own, so nobody else has it.
+fn next_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(8000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Returns the same command for another network namespace. The pipes are not taken over.

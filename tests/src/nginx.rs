@@ -30,6 +30,8 @@ pub struct Served {
     pub path: String,
     /// The status of the answer.
     pub status: String,
+    /// How many bytes of the body were sent.
+    pub bytes: u64,
     /// The header `Range`.
     pub range: Option<String>,
     /// The header `Authorization`.
@@ -92,13 +94,14 @@ impl Drop for Nginx {
 impl Served {
     fn parse(line: &str) -> Self {
         let fields: Vec<_> = line.split('|').collect();
-        let [path, status, range, authorization] = fields[..] else {
+        let [path, status, bytes, range, authorization] = fields[..] else {
             panic!("a line of nginx's log is {line:?}");
         };
         let given = |field: &str| (field != "-").then(|| field.to_owned());
         Self {
             path: path.to_owned(),
             status: status.to_owned(),
+            bytes: bytes.parse().expect("a number of bytes"),
             range: given(range),
             authorization: given(authorization),
         }
@@ -114,7 +117,7 @@ fn configuration(address: SocketAddr) -> String {
     // One process as the user of the test: a worker of a master of root's would be somebody else, and outlive a kill.
     format!(
         "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log error.log;\nevents {{}}\nhttp {{\n{temporary}  \
-         log_format test '$uri|$status|$http_range|$http_authorization';\n  access_log access.log test;\n  \
+         log_format test '$uri|$status|$body_bytes_sent|$http_range|$http_authorization';\n  access_log access.log test;\n  \
          server {{\n    listen {address};\n    root root;\n  }}\n}}\n"
     )
 }

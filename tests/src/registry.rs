@@ -30,10 +30,20 @@ pub struct RealRegistry {
 impl RealRegistry {
     /// Starts an empty registry on the loopback interface of another network namespace.
     pub fn start_in(namespace: &str) -> Self {
+        Self::start_in_with(namespace, 5000, |_| String::new())
+    }
+
+    /// Starts one there that speaks TLS, and wants that name and password.
+    pub fn start_with_password_and_tls_in(namespace: &str, identity: &Identity) -> Self {
+        Self::start_in_with(namespace, 5443, |directory| password_and_tls(directory, identity))
+    }
+
+    fn start_in_with(namespace: &str, port: u16, configure: impl FnOnce(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the registry");
         // Nobody else is in there who could have the port.
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
-        let mut command = command(directory.path(), address, "");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let more = configure(directory.path());
+        let mut command = command(directory.path(), address, &more);
         command = network::inside(namespace, &command);
         let server = run(command, directory.path());
         network::wait_for_listener(namespace, address.port(), PATIENCE);
@@ -57,15 +67,7 @@ impl RealRegistry {
 
     /// Starts an empty registry that speaks TLS, and wants that name and password.
     pub fn start_with_password_and_tls(identity: &Identity) -> Self {
-        Self::start_with(|directory| {
-            let (certificate, key) = identity.write(directory, "tls");
-            format!(
-                "  tls:\n    certificate: {}\n    key: {}\n{}",
-                certificate.display(),
-                key.display(),
-                password(directory)
-            )
-        })
+        Self::start_with(|directory| password_and_tls(directory, identity))
     }
 
     /// Starts an empty registry that wants that name and password, and sends its clients to another server for blobs.
@@ -141,6 +143,11 @@ impl RealRegistry {
         self.directory.path().join("data")
     }
 
+    /// Returns what it has logged: a line for each request, among others.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).expect("the registry keeps a log")
+    }
+
     /// Tells whether it has the blob itself, whole.
     pub fn has_blob(&self, digest: &Digest) -> bool {
         let hex = digest.hex();
@@ -197,6 +204,17 @@ impl Drop for RealRegistry {
         drop(self.server.kill());
         drop(self.server.wait());
     }
+}
+
+/// Writes files for TLS and passwords and returns what the configuration says of them.
+fn password_and_tls(directory: &Path, identity: &Identity) -> String {
+    let (certificate, key) = identity.write(directory, "tls");
+    format!(
+        "  tls:\n    certificate: {}\n    key: {}\n{}",
+        certificate.display(),
+        key.display(),
+        password(directory)
+    )
 }
 
 /// Writes the file of passwords and returns what the configuration says of it.

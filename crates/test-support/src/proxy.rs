@@ -118,6 +118,11 @@ impl FakeProxy {
         self.shared.lock().refusal = Some(code);
     }
 
+    /// Connects again.
+    pub fn allow(&self) {
+        self.shared.lock().refusal = None;
+    }
+
     /// Takes its time with every connection from now on.
     pub fn delay(&self, delay: Duration) {
         self.shared.lock().delay = delay;

@@ -85,6 +85,11 @@ fn who_may_not_read_gets_4() {
         !said.contains("wrong") && !said.contains("YW5uYTp3cm9uZw"),
         "a secret is printed: {said}"
     );
+    let file = home.path("home/.docker/config.json");
+    assert!(
+        said.contains(&format!("the password from {}", file.display())),
+        "{said}"
+    );
     home.leftovers().assert_nothing();
 
     // "anna:secret"
@@ -104,6 +109,15 @@ fn a_registry_that_does_not_work_is_5() {
     registry.fault(Fault::on_manifests().status(400));
     let said = failure(&home, &["pull", &reference], 5, "network");
     assert!(said.contains("400"), "{said}");
+    registry.clear_faults();
+    // A page of a portal names who answered, and with what.
+    for fault in [Fault::on_manifests(), Fault::on_blobs()] {
+        registry.fault(fault.html());
+        let said = failure(&home, &["pull", &reference], 5, "network");
+        let expected = format!("{} answered with a web page (text/html)", registry.host());
+        assert!(said.contains(&expected), "{said}");
+        registry.clear_faults();
+    }
     home.leftovers().assert_nothing();
 }
 
@@ -293,4 +307,81 @@ fn a_store_below_a_file_is_9() {
         9,
         "storage",
     );
+}
+
+#[test]
+fn a_registry_that_has_had_enough_is_10() {
+    let (registry, reference) = serve(&fixtures::web());
+    let home = Home::new();
+    let limited = Fault::on_manifests().status(429).header("retry-after", "3600");
+    registry.fault(
+        limited
+            .header("ratelimit-limit", "100;w=21600")
+            .header("ratelimit-remaining", "0;w=21600"),
+    );
+    let command = home.unlade(["--format", "json", "pull", &reference, "--max-wait", "10s"]);
+    let error = command.run().failure(10).error();
+    assert_eq!(
+        (&error["class"], &error["retryable"]),
+        (&"rate-limited".into(), &true.into())
+    );
+    let said = error.to_string();
+    for part in [
+        registry.host().as_str(),
+        "3600 s",
+        "ratelimit-limit",
+        "100;w=21600",
+        "ratelimit-remaining",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let hint = error["hint"].as_str().unwrap();
+    assert!(hint.contains("log in") && hint.contains("use a mirror"), "{hint}");
+    assert_eq!(
+        registry.requests().len(),
+        1,
+        "a wait that is too long is not waited for"
+    );
+    home.leftovers().assert_nothing();
+}
+
+#[test]
+fn a_registry_that_falls_silent_is_11() {
+    let layer = fat_layer("fat", 1 << 20);
+    let (registry, reference) = serve(&image_of(&layer));
+    let home = Home::new();
+    registry.fault(Fault::on_blob(&layer.digest).nth(1).stall_after(100_000));
+    registry.fault(Fault::on_blob(&layer.digest).from(2).stall_after(0));
+    let impatient = ["--stall-timeout", "1s", "--retries", "1"];
+    let said = failure(
+        &home,
+        &[&["pull", reference.as_str()][..], &impatient].concat(),
+        11,
+        "timeout",
+    );
+    for part in [
+        registry.host().as_str(),
+        &layer.digest.to_string(),
+        "stalled",
+        "at byte 100000",
+        "2 attempts",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert_eq!(home.leftovers().ingest.len(), 1, "what has come is kept");
+    // One that only trickles is no better.
+    registry.clear_faults();
+    let second = std::time::Duration::from_secs(1);
+    registry.fault(Fault::on_blobs().trickle(10, second / 10));
+    let slow = ["--stall-timeout", "2s", "--min-speed", "1000", "--retries", "0"];
+    failure(
+        &Home::new(),
+        &[&["pull", reference.as_str()][..], &slow].concat(),
+        11,
+        "timeout",
+    );
+
+    registry.clear_faults();
+    home.pull(&reference);
+    home.leftovers().assert_nothing_half_done();
 }

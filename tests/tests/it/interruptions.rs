@@ -1,13 +1,16 @@
 //! Pulls that end before they are done: killed, and interrupted.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use unlade_test_support::{Fault, Gate, fixtures};
 use unlade_tests::Home;
 
-use crate::support::{SOON, fat_layer, image_of, ingested, serve, wait_until};
+use crate::support::{SOON, fat_layer, image_of, ingested, noise, serve, wait_until};
 
 const FAT: usize = 8 << 20;
+const LARGE: usize = 72 << 20;
 
 #[test]
 fn a_killed_pull_is_continued() {
@@ -32,13 +35,62 @@ fn a_killed_pull_is_continued() {
     assert!(home.images().is_empty());
 
     registry.clear();
+    let kept = ingested(&home);
     let pulled = home.pull(&reference);
     let again = registry.blob_bytes_served(&layer.digest);
     assert!(again < size * 45 / 100, "{again} of {size} bytes are fetched again");
+    let mut requests = registry.requests().into_iter();
+    let first = requests.find(|request| request.path.ends_with(&layer.digest.to_string()));
+    assert_eq!(first.unwrap().range, Some(format!("bytes={kept}-")));
     assert!(pulled.directories[0].join("fat").is_file());
     assert!(home.has_blob(&layer.digest));
     home.leftovers().assert_nothing_half_done();
     gate.open();
+}
+
+#[test]
+fn a_killed_pull_of_ranges_is_continued_with_its_gaps() {
+    // As much as ranges are worth it for.
+    let layer = fat_layer("large", LARGE);
+    let size = layer.size();
+    let (registry, reference) = serve(&image_of(&layer));
+    let gate = Gate::new();
+    // The first range is held before its last MiB, which is too little to be shared, while others fetch everything behind it.
+    registry.fault(Fault::on_blob(&layer.digest).nth(1).hold_after(3 << 20, &gate));
+    let all_but_that = size - (1 << 20);
+    let home = Home::new();
+    let pull = home
+        .unlade(["pull", &reference, "--ranges", "4", "--progress", "json"])
+        .start();
+    wait_until("all the rest is written", || received(&pull.stderr()) >= all_but_that);
+    pull.kill().killed();
+    assert_eq!(registry.blob_bytes_served(&layer.digest), all_but_that);
+    assert!(!home.has_blob(&layer.digest) && home.leftovers().layers.is_empty());
+    assert!(home.images().is_empty());
+
+    registry.clear_faults();
+    let pulled = home.pull_with(&reference, &["--ranges", "4"]);
+    let served = registry.blob_bytes_served(&layer.digest);
+    // What a kill costs, as docs/store.md says.
+    assert!(
+        served <= size + (4 << 20),
+        "{served} bytes are served of a blob of {size}"
+    );
+    let mut parts = registry.requests();
+    parts.retain(|request| request.path.ends_with(&layer.digest.to_string()));
+    assert!(parts.iter().all(|request| request.status == 206), "{parts:?}");
+    let file = fs::read(pulled.directories[0].join("large")).unwrap();
+    assert!(file == noise("large", LARGE), "the file is another one");
+    home.leftovers().assert_nothing_half_done();
+    gate.open();
+}
+
+/// Returns how many bytes of a layer are in its file by what `--progress json` tells.
+fn received(progress: &str) -> u64 {
+    let events = progress.lines().filter_map(|line| line.parse::<Value>().ok());
+    let downloads = events.filter(|event| event["activity"] == "download");
+    let bytes = downloads.filter_map(|event| event["bytes"].as_u64());
+    bytes.max().unwrap_or_default()
 }
 
 #[test]

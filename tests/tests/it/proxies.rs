@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use unlade_test_support::fixtures;
-use unlade_tests::{FarSide, Home, RealProxy, RealRegistry};
+use unlade_test_support::{Artifact as _, Authority, fixtures};
+use unlade_tests::{FarSide, Finished, Home, Pulled, RealProxy, RealRegistry};
 
 /// A home that sends `localhost` to the proxy too, since the registry is on the loopback interface of the far side.
 fn home() -> Home {
@@ -51,4 +51,74 @@ fn privileged_real_proxies_lead_where_nothing_else_does() {
         assert!(!finished.stderr.contains("hunter"), "{finished}");
     }
     assert!(http.log().contains("/v2/team/web/blobs/sha256:"), "{}", http.log());
+}
+
+#[test]
+fn privileged_real_proxies_make_tunnels_for_tls() {
+    let sides = FarSide::new();
+    let authority = Authority::new();
+    let registry = RealRegistry::start_with_password_and_tls_in(sides.far(), &authority.server(&["127.0.0.1"]));
+    let image = fixtures::web();
+    let reference = registry.push("team/web", "1", &image);
+    let login = Some(("me", "hunter2"));
+    let open = RealProxy::tinyproxy(&sides, None);
+    let closed = RealProxy::tinyproxy(&sides, login);
+    let socks = RealProxy::microsocks(&sides, login);
+
+    let pull = |variable: &str, proxy: &str, authority: &Authority, password: &str| -> (Finished, Home) {
+        let home = home();
+        let ca = authority.write(&home.path("ca.pem"));
+        let given = [
+            "--format",
+            "json",
+            "pull",
+            &reference,
+            "--username",
+            "alice",
+            "--password-stdin",
+        ];
+        let pull = sides.near(home.unlade(given)).env(variable, proxy);
+        (pull.arg("--ca-file").arg(ca).stdin(password).run(), home)
+    };
+    for (scheme, proxy, login) in [
+        ("http", &open, ""),
+        ("http", &closed, "me:hunter2@"),
+        ("socks5h", &socks, "me:hunter2@"),
+        ("socks5", &socks, "me:hunter2@"),
+    ] {
+        let url = format!("{scheme}://{login}{}", proxy.host());
+        let (finished, home) = pull("https_proxy", &url, &authority, "hunter2");
+        let pulled = Pulled::of(&finished.success().json());
+        assert_eq!(pulled.manifest, image.digest().to_string());
+        home.leftovers().assert_nothing_half_done();
+
+        // Whose certificate, and whose login, is wrong is told apart: those of the registry are its own.
+        let (finished, _) = pull("ALL_PROXY", &url, &Authority::new(), "hunter2");
+        let finished = finished.failure(5);
+        assert!(
+            finished.stderr.contains("is of no authority that is trusted here"),
+            "{finished}"
+        );
+        let (finished, _) = pull("HTTPS_PROXY", &url, &authority, "wrong");
+        let finished = finished.failure(4);
+        assert!(!finished.stderr.contains("wants a login, or another one"), "{finished}");
+        assert!(!finished.stderr.contains("hunter2"), "{finished}");
+    }
+    for (scheme, proxy) in [("http", &closed), ("socks5h", &socks)] {
+        for login in ["", "me:hunter3@", "you:hunter2@"] {
+            let url = format!("{scheme}://{login}{}", proxy.host());
+            let (finished, home) = pull("https_proxy", &url, &authority, "hunter2");
+            let finished = finished.failure(4);
+            let expected = format!("the proxy {scheme}://{} wants a login", proxy.host());
+            assert!(finished.stderr.contains(&expected), "{finished}");
+            assert!(!finished.stderr.contains("hunter"), "{finished}");
+            assert!(home.images().is_empty());
+        }
+    }
+    // Of a tunnel the proxy sees where it leads and nothing else.
+    for proxy in [&open, &closed] {
+        let log = proxy.log();
+        assert!(log.contains(&format!("CONNECT {}", registry.host())), "{log}");
+        assert!(!log.contains("team/web"), "{log}");
+    }
 }

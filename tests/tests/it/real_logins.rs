@@ -1,6 +1,7 @@
 //! Logins with other people's programs: a real registry that asks, and files that others write and read.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -164,16 +165,32 @@ fn real_file_of_dockers_form_is_read_and_kept_as_it_is() {
     let registry = RealRegistry::start_with_password();
     let reference = registry.push("app", "1", &fixtures::web());
     let host = registry.host();
+    // As docker 20.10 writes it, byte for byte but for the host, in the order that it has: `login` into an empty file, and into
+    // one with all sorts of things.
+    let entry = format!("\"auths\": {{\n\t\t\"{host}\": {{\n\t\t\t\"auth\": \"YWxpY2U6aHVudGVyMg==\"\n\t\t}}\n\t}}");
+    let more = "\"HttpHeaders\": {\n\t\t\"X-Meta-Source-Type\": \"Registry\"\n\t},\n\t\"psFormat\": \"table\",\n\t\
+                \"credHelpers\": {\n\t\t\"gcr.io\": \"gcloud\"\n\t},\n\t\
+                \"plugins\": {\n\t\t\"a\": {\n\t\t\t\"b\": \"c\"\n\t\t}\n\t}";
+    for docker in [format!("{{\n\t{entry}\n}}"), format!("{{\n\t{entry},\n\t{more}\n}}")] {
+        check_docker_file(&host, &reference, &docker);
+    }
+    // After `docker logout`, with nothing else to keep.
     let home = Home::new();
-    // As docker writes it, byte for byte but for the host.
-    let docker =
-        format!("{{\n\t\"auths\": {{\n\t\t\"{host}\": {{\n\t\t\t\"auth\": \"YWxpY2U6aHVudGVyMg==\"\n\t\t}}\n\t}}\n}}");
     let file = home.path("home/.docker/config.json");
     fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(&file, &docker).unwrap();
-    home.pull(&reference);
+    fs::write(&file, "{\n\t\"auths\": {}\n}").unwrap();
+    home.unlade(["pull", &reference]).run().failure(4);
+}
+
+/// Pulls with the login of docker's file, and logs in again.
+fn check_docker_file(host: &str, reference: &str, docker: &str) {
+    let home = Home::new();
+    let file = home.path("home/.docker/config.json");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, docker).unwrap();
+    home.pull(reference);
     // Logging in again gives the very same file.
-    login(&home, &host, "hunter2").success();
+    login(&home, host, "hunter2").success();
     assert_eq!(fs::read_to_string(&file).unwrap(), docker);
     let status: Value = home
         .unlade(["--format", "json", "auth", "status"])
@@ -181,6 +198,42 @@ fn real_file_of_dockers_form_is_read_and_kept_as_it_is() {
         .success()
         .json();
     assert_eq!(status[0]["source"]["key"], host);
+}
+
+#[test]
+fn real_file_of_docker_with_a_store_leads_to_the_store() {
+    let registry = RealRegistry::start_with_password();
+    let reference = registry.push("app", "1", &fixtures::web());
+    let host = registry.host();
+    let home = Home::new();
+    // What docker 20.10 leaves in the file, byte for byte, when the store has the login, and what it gave to the store.
+    let docker = format!(
+        "{{\n\t\"auths\": {{\n\t\t\"{host}\": {{}}\n\t}},\n\t\"HttpHeaders\": {{\n\t\t\"X-Meta-Source-Type\": \
+         \"Registry\"\n\t}},\n\t\"psFormat\": \"table\",\n\t\"credsStore\": \"x\",\n\t\"credHelpers\": {{\n\t\t\
+         \"gcr.io\": \"gcloud\"\n\t}}\n}}"
+    );
+    let kept = format!("{{\"ServerURL\":\"{host}\",\"Username\":\"alice\",\"Secret\":\"hunter2\"}}");
+    let file = home.path("home/.docker/config.json");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, &docker).unwrap();
+    fs::write(home.path("kept"), &kept).unwrap();
+    let script = "#!/bin/sh\nkept=$(dirname \"$0\")/kept\ncase \"$1\" in\nget) cat \"$kept\";;\nstore) cat > \"$kept\";;\n\
+                  list) echo '{}';;\nerase) rm \"$kept\";;\nesac\n";
+    let helper = home.path("docker-credential-x");
+    fs::write(&helper, script).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", home.path("").display());
+
+    home.unlade(["pull", &reference]).env("PATH", &path).run().success();
+    let login = home.unlade(["login", &host, "--username", "alice", "--password-stdin"]);
+    login.stdin("hunter2").env("PATH", &path).run().success();
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        docker,
+        "the secret is the store's alone"
+    );
+    let kept_again: Value = fs::read_to_string(home.path("kept")).unwrap().parse().unwrap();
+    assert_eq!(kept_again, kept.parse::<Value>().unwrap());
 }
 
 #[test]

@@ -169,14 +169,54 @@ fn real_cache_whose_registry_goes_away_within_a_blob() {
     assert!(cause.starts_with(&expected), "{failed}");
     assert!(cause.contains("no connection could be made"), "{failed}");
     assert!(home.images().is_empty() && !home.has_blob(&layer.digest));
+    // What has come is kept, but for the error that the cache has written into the blob in place of the rest of it.
     let kept = ingested(&home);
-    assert!(kept >= HELD / 2, "what has come is kept: {kept}");
+    assert!(kept >= HELD / 2, "{kept}");
+    let ingest = home.store().join("ingest").join(&home.leftovers().ingest[0]);
+    assert!(layer.bytes.starts_with(&fs::read(ingest).unwrap()), "{}", cache.log());
+    let before_that = before.passed();
 
     registry.start_again();
     let pulled = home.pull(&reference);
     assert_eq!(pulled.manifest, image.digest().to_string());
     assert_has_fat_file(&pulled);
     home.leftovers().assert_nothing_half_done();
+    // A cache sends what it does not have from its first byte on, whatever is asked for; and nobody asks it twice.
+    let moved = before.passed() - before_that;
+    assert!(
+        moved <= layer.size() * 105 / 100,
+        "{moved} bytes of {}: {}",
+        layer.size(),
+        cache.log()
+    );
+}
+
+#[test]
+fn real_cache_continues_a_blob_that_it_has() {
+    let registry = RealRegistry::start();
+    let (layer, image) = fat_image();
+    let reference = registry.push("app", "1", &image);
+    let cache = RealRegistry::start_cache_of(&registry.host());
+    let first = Home::new();
+    use_mirror(&first, &registry.host(), &cache.host());
+    first.pull(&reference);
+    wait_until("the cache has the layer", || cache.has_blob(&layer.digest));
+
+    let valve = Valve::start(&cache.host());
+    let home = Home::new();
+    use_mirror(&home, &registry.host(), &valve.host());
+    valve.hold_after(HELD);
+    let pull = home.unlade(["pull", &reference]).start();
+    wait_until("some of the layer is there", || ingested(&home) >= HELD / 2);
+    pull.kill().killed();
+    valve.open();
+    let pulled = home.pull(&reference);
+    assert_eq!(pulled.manifest, image.digest().to_string());
+    assert_has_fat_file(&pulled);
+    home.leftovers().assert_nothing_half_done();
+    let (passed, size) = (valve.passed(), layer.size());
+    assert!(passed <= size * 105 / 100, "{passed} bytes of {size}: {}", cache.log());
+    assert!(cache.log().contains("HTTP/1.1\" 206 "), "{}", cache.log());
 }
 
 #[test]
@@ -237,4 +277,35 @@ fn real_registry_that_sends_its_clients_to_nginx_for_blobs() {
         served[pushed..].iter().all(|request| request.authorization.is_none()),
         "{served:?}"
     );
+}
+
+#[test]
+fn real_nginx_gives_a_large_blob_in_ranges() {
+    let nginx = Nginx::start();
+    let registry = RealRegistry::start_with_password_and_blobs_at(&nginx.host());
+    nginx.serve(&registry.data());
+    // As much as ranges are worth it for.
+    let layer = fat_layer("fat", 72 << 20);
+    let image = image_of(&layer);
+    let reference = registry.push("team/app", "1", &image);
+    let pushed = nginx.served().len();
+
+    let home = Home::new();
+    let pulled = as_alice(&home, &reference, "hunter2").run().success();
+    assert_eq!(Pulled::of(&pulled.json()).manifest, image.digest().to_string());
+    home.leftovers().assert_nothing_half_done();
+    let hex = layer.digest.hex();
+    let parts = || {
+        let mut served = nginx.served().split_off(pushed);
+        served.retain(|request| request.path.contains(hex));
+        served
+    };
+    let bytes = || parts().iter().map(|part| part.bytes).sum::<u64>();
+    wait_until("nginx has told of all", || bytes() >= layer.size());
+    assert!(bytes() <= layer.size() * 105 / 100, "{:?}", parts());
+    assert!(parts().len() > 4, "{:?}", parts());
+    for part in parts() {
+        assert!(part.status == "206" && part.range.is_some(), "{part:?}");
+        assert_eq!(part.authorization, None);
+    }
 }

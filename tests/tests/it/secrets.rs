@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use unlade_oci::Digest;
-use unlade_test_support::{Artifact as _, FakeRegistry, Fault, Recorded, TokenAuth, fixtures};
+use unlade_test_support::{Artifact as _, FakeProxy, FakeRegistry, Fault, Recorded, TokenAuth, fixtures};
 use unlade_tests::{Command, Home};
 
 const PASSWORD: &str = "hunter2-correct";
@@ -213,6 +213,78 @@ fn no_secret_is_seen_where_it_does_not_belong() {
         Vec::<String>::new(),
         "the store knows nothing"
     );
+}
+
+#[test]
+fn no_login_for_a_proxy_is_seen() {
+    const LOGIN: &str = "hunter2-of-the-proxy";
+    const MISTYPED: &str = "hunter2-of-no-proxy";
+    let (home, registry) = (Home::new(), FakeRegistry::start());
+    registry.push("app", "1", &fixtures::web());
+    let http = FakeProxy::http(registry.host());
+    let socks = FakeProxy::socks(registry.host());
+    let configure = |more: &str| {
+        let config = home.path("home/.config/unlade");
+        fs::create_dir_all(&config).unwrap();
+        fs::write(config.join("config.toml"), format!("[proxy]\nloopback = true\n{more}")).unwrap();
+    };
+    let mut seen = Seen::default();
+    // Plain http goes to the proxy itself, https through a tunnel, which the registry then does not speak.
+    let secure = format!("registry.invalid:{}/app:1", registry.host().rsplit(':').next().unwrap());
+    let reference = registry.reference("app", "1");
+    for proxy in [&http, &socks] {
+        proxy.require_login("me", LOGIN);
+        for (password, is_right) in [(LOGIN, true), (MISTYPED, false)] {
+            let url = proxy.url_with(&format!("me:{password}"));
+            let with = |arguments: &[&str]| {
+                let command = home.unlade(arguments.iter().copied()).args(["--retries", "1"]);
+                command.env("http_proxy", &url).env("https_proxy", &url)
+            };
+            configure("");
+            assert_eq!(seen.run(with(&["resolve", &reference])), is_right);
+            assert_eq!(seen.run(with(&["pull", "--policy", "always", &reference])), is_right);
+            assert_eq!(
+                seen.run(with(&["tags", "--format", "json", &format!("{}/app", registry.host())])),
+                is_right
+            );
+            assert!(!seen.run(with(&["pull", &secure])));
+            assert!(!seen.run(with(&["resolve", "--format", "json", &secure])));
+            assert_eq!(seen.run(with(&["explain", "--policy", "always", &reference])), is_right);
+            assert!(!seen.run(with(&["explain", "--format", "json", &secure])));
+            configure(&format!("all = {url:?}\n"));
+            assert_eq!(seen.run(home.unlade(["resolve", &reference])), is_right);
+            // What cannot be understood is not shown either.
+            configure(&format!("all = {url:?}\nhttps = \"{url}\n"));
+            assert!(!seen.run(home.unlade(["resolve", &reference])));
+            configure(&format!("all = \"ftp://me:{password}@proxy.example\"\n"));
+            assert!(!seen.run(home.unlade(["resolve", &reference])));
+            configure(&format!("all = [{url:?}]\n"));
+            assert!(!seen.run(home.unlade(["resolve", &reference])));
+            configure("");
+            for wrong in ["[::1", "proxy.example:port", "proxy example"] {
+                let url = format!("http://me:{password}@{wrong}");
+                assert!(!seen.run(home.unlade(["resolve", &reference]).env("ALL_PROXY", url)));
+            }
+            proxy.refuse(if proxy.url().starts_with("http:") { 403 } else { 2 });
+            assert!(!seen.run(with(&["resolve", &secure])));
+            proxy.allow();
+        }
+    }
+    assert!(!http.seen().is_empty() && !socks.seen().is_empty());
+    assert!(seen.runs > 50 && seen.text.contains("TRACE"), "{} runs", seen.runs);
+    // `me:LOGIN` and `me:MISTYPED` as they are sent.
+    let encoded = ["bWU6aHVudGVyMi1vZi10aGUtcHJveHk", "bWU6aHVudGVyMi1vZi1uby1wcm94eQ"];
+    for secret in [LOGIN, MISTYPED].into_iter().chain(encoded) {
+        assert!(
+            !seen.text.contains(secret),
+            "{secret} is seen in {}",
+            around(&seen.text, secret)
+        );
+    }
+    // The registry is told nothing of it.
+    for request in registry.requests() {
+        assert_eq!(request.header("proxy-authorization"), None, "{request:?}");
+    }
 }
 
 /// Shows where in a long text something is.

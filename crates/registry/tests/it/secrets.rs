@@ -4,9 +4,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::fmt::MakeWriter;
-use unlade_auth::Credential;
-use unlade_registry::{Client, Selector};
-use unlade_test_support::{FakeRegistry, Fault, TokenAuth};
+use unlade_auth::{Credential, Given};
+use unlade_registry::{Client, Proxy, ProxySettings, Selector};
+use unlade_test_support::{FakeProxy, FakeRegistry, Fault, TokenAuth};
 
 use crate::{Fixture, IMAGE, basic, noise, read, tag, text};
 
@@ -58,13 +58,36 @@ async fn everything(credential: Credential, auth: TokenAuth) -> (String, Vec<Str
     storage.fault(Fault::on_blobs().nth(1).cut_after(5000));
     fixture.registry.fault(Fault::on_manifests().nth(1).status(503));
 
-    let client: Client = fixture.client_with(credential);
+    // The proxy leads to the registry alone.
+    let proxy = FakeProxy::http(fixture.registry.host());
+    proxy.require_login("me", "hunter2");
+    let proxies = ProxySettings::none()
+        .with_all(proxy.url_with("me:hunter2").parse().unwrap())
+        .with_exceptions(&storage.host())
+        .with_loopback(true);
+    let shown = format!(
+        "{proxies:?} {proxies:#?} {}",
+        proxy.url_with("me:hunter2").parse::<Proxy>().unwrap()
+    );
+    let given = Given::new(fixture.repository().registry().clone(), credential, "the test");
+    let client: Client = fixture
+        .builder()
+        .credentials(Arc::new(given))
+        .proxies(proxies.clone())
+        .build()
+        .unwrap();
     client
         .manifest(&fixture.repository(), &Selector::Tag(&tag()))
         .await
         .unwrap();
     let mut stream = client.blob(&fixture.repository(), &descriptor, 0).await.unwrap();
-    let mut seen = vec![format!("{client:?} {stream:?}")];
+    let mut seen = vec![
+        shown,
+        format!(
+            "{client:?} {client:#?} {stream:?} {:?}",
+            fixture.builder().proxies(proxies)
+        ),
+    ];
     assert_eq!(read(&mut stream, Vec::new()).await.unwrap(), bytes);
     storage.clear_faults();
     storage.fault(Fault::on_anything().status(403));
@@ -76,7 +99,15 @@ async fn everything(credential: Credential, auth: TokenAuth) -> (String, Vec<Str
         .await
         .unwrap_err();
     seen.push(format!("{error:?} {}", text(&error)));
+    proxy.require_login("me", "another one");
+    let error = client
+        .manifest(&fixture.repository(), &Selector::Tag(&missing))
+        .await
+        .unwrap_err();
+    assert!(text(&error).contains("wants a login"), "{error:?}");
+    seen.push(format!("{error:?} {error:#?} {}", text(&error)));
     drop(guard);
+    assert!(!proxy.seen().is_empty());
     let logged = log.text();
     assert!(
         logged.contains("answered") && logged.contains("trying again"),
@@ -120,7 +151,7 @@ async fn passwords_tokens_and_signatures_are_never_printed() {
             secrets.iter().any(|secret| secret.starts_with("fake-token-")),
             "{secrets:?}"
         );
-        for secret in secrets.iter().map(String::as_str).chain(["hunter2"]) {
+        for secret in secrets.iter().map(String::as_str).chain(["hunter2", "bWU6aHVudGVyMg"]) {
             assert!(!seen.contains(secret), "{secret} is seen in {seen}");
         }
     }

@@ -1,5 +1,7 @@
 //! The command line, as clap reads it: plain values, nothing decided yet.
 
+mod rootfs;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -7,6 +9,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use unlade_oci::Platform;
 
+pub(crate) use self::rootfs::Unpack;
 use crate::network::{DownloadFlags, NetworkFlags};
 use crate::quantity::{Age, ByteSize};
 use crate::registries::RegistryFlags;
@@ -121,6 +124,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Remove images, and what no other image needs
     Rm(Remove),
+    /// Make a directory of an image: its root filesystem
+    Unpack(Box<Unpack>),
     /// Write an image to files that other tools read
     #[command(after_help = EXPORT_FORMS)]
     Export(Export),

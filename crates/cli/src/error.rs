@@ -67,6 +67,14 @@ pub(crate) enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A file that was asked for could not be written.
+    #[error("cannot write {}", path.display())]
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The result could not be written.
     #[error("cannot write the result to the standard output")]
     Output {
@@ -107,7 +115,7 @@ impl Error {
             Self::Registries(error) => error.class(),
             Self::Auth(error) => error.class(),
             Self::Runtime { .. } | Self::Input { .. } => ErrorClass::Other,
-            Self::Output { .. } => ErrorClass::Storage,
+            Self::Output { .. } | Self::File { .. } => ErrorClass::Storage,
             Self::Damaged { .. } => ErrorClass::Store,
             Self::Interrupted => ErrorClass::Interrupted,
         }
@@ -194,6 +202,12 @@ impl Error {
             }
             Self::Damaged { .. } => {
                 return Some("`unlade verify --repair` makes images good, from the blobs or from the registry; an artifact is pulled again, with `unlade pull --artifact`".to_owned());
+            }
+            Self::Images(unlade_images::Error::TargetInUse { path }) if path.is_dir() => {
+                return Some("--replace puts the new tree in its place, in one step".to_owned());
+            }
+            Self::Images(unlade_images::Error::BlobMissing { .. }) => {
+                return Some("`unlade pull --no-extract` fetches it again".to_owned());
             }
             Self::Images(unlade_images::Error::NoImage { .. }) => {
                 return Some("`unlade images` lists what is in the store, `unlade pull` brings an image in".to_owned());
@@ -311,6 +325,12 @@ impl Error {
                 Cause::Extract(unlade_extract::Error::Limit { limit, .. }) => Some(limit),
                 _ => None,
             },
+            Self::Images(unlade_images::Error::Layer { source, .. } | unlade_images::Error::Extract { source }) => {
+                match &**source {
+                    unlade_extract::Error::Limit { limit, .. } => Some(limit),
+                    _ => None,
+                }
+            }
             _ => None,
         }
     }

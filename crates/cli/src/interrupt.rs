@@ -1,12 +1,14 @@
 //! Running what needs the network, until it is done or somebody interrupts it.
 
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use unlade_extract::Progress;
 use unlade_oci::ErrorClass;
 
 use crate::error::Error;
@@ -23,7 +25,7 @@ pub(crate) fn run<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, 
         .enable_all()
         .build()
         .map_err(|source| Error::Runtime { source })?;
-    let interrupted = watch_signals()?;
+    let interrupted = listen()?;
     let result = runtime.block_on(async {
         tokio::select! {
             // A result that is there counts, even if a signal came in the same moment.
@@ -40,8 +42,52 @@ pub(crate) fn run<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, 
     result
 }
 
+/// Runs blocking work, which `progress` stops.
+///
+/// SIGINT and SIGTERM stop it, and it is waited for, as it removes what it has begun. A second signal ends the process at
+/// once.
+pub(crate) fn run_blocking<T>(progress: &Progress, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let interrupted = listen()?;
+    let stopped = progress.clone();
+    thread::Builder::new()
+        .name("interrupt".into())
+        .spawn(move || {
+            if interrupted.blocking_recv().is_ok() {
+                stopped.cancel();
+            }
+        })
+        .map_err(|source| Error::Runtime { source })?;
+    match work() {
+        Err(_) if progress.is_cancelled() => Err(Error::Interrupted),
+        result => result,
+    }
+}
+
+/// Whom the next signal is told.
+static LISTENER: Mutex<Listener> = Mutex::new(Listener {
+    sender: None,
+    is_started: false,
+});
+
+struct Listener {
+    sender: Option<oneshot::Sender<()>>,
+    is_started: bool,
+}
+
+/// Returns what is told of the next signal. Whoever listened until now is not told any more.
+fn listen() -> Result<oneshot::Receiver<()>, Error> {
+    let (sender, receiver) = oneshot::channel();
+    let mut listener = LISTENER.lock().unwrap_or_else(PoisonError::into_inner);
+    listener.sender = Some(sender);
+    if !listener.is_started {
+        watch_signals()?;
+        listener.is_started = true;
+    }
+    Ok(receiver)
+}
+
 /// Starts the thread that receives the signals; it lasts as long as the process.
-fn watch_signals() -> Result<oneshot::Receiver<()>, Error> {
+fn watch_signals() -> Result<(), Error> {
     let failed = |source| Error::Runtime { source };
     let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let signals = {
@@ -51,12 +97,11 @@ fn watch_signals() -> Result<oneshot::Receiver<()>, Error> {
             signal(SignalKind::terminate()).map_err(failed)?,
         )
     };
-    let (first, receiver) = oneshot::channel();
     thread::Builder::new()
         .name("signals".into())
-        .spawn(move || wait_twice(&runtime, signals, first))
+        .spawn(move || wait_twice(&runtime, signals))
         .map_err(failed)?;
-    Ok(receiver)
+    Ok(())
 }
 
 #[expect(
@@ -64,7 +109,7 @@ fn watch_signals() -> Result<oneshot::Receiver<()>, Error> {
     reason = "a second signal means now, whatever is left unfinished"
 )]
 #[expect(clippy::exit, reason = "as above")]
-fn wait_twice(runtime: &Runtime, mut signals: (Signal, Signal), first: oneshot::Sender<()>) {
+fn wait_twice(runtime: &Runtime, mut signals: (Signal, Signal)) {
     let mut next = || {
         runtime.block_on(async {
             tokio::select! {
@@ -74,8 +119,30 @@ fn wait_twice(runtime: &Runtime, mut signals: (Signal, Signal), first: oneshot::
         });
     };
     next();
-    if first.send(()).is_ok() {
+    let listener = LISTENER.lock().unwrap_or_else(PoisonError::into_inner).sender.take();
+    if listener.is_some_and(|sender| sender.send(()).is_ok()) {
         next();
     }
     std::process::exit(ErrorClass::Interrupted.exit_code().into());
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{getpid, kill_process};
+
+    use super::*;
+
+    #[test]
+    fn a_signal_is_told_to_who_listens_last() {
+        run(async { Ok(()) }).unwrap();
+        let progress = Progress::new();
+        let result: Result<(), Error> = run_blocking(&progress, || {
+            kill_process(getpid(), rustix::process::Signal::TERM).unwrap();
+            while !progress.is_cancelled() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(Error::Damaged { count: 1 })
+        });
+        assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
+    }
 }

@@ -98,6 +98,7 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         }
         Command::Inspect(arguments) => commands::inspect::run(&session, arguments),
         Command::Rm(arguments) => commands::rm::run(&session, arguments),
+        Command::Unpack(arguments) => commands::unpack::run(&session, arguments),
         Command::Export(arguments) => {
             commands::export::run(&session, arguments, form.unwrap_or(ExportForm::OciArchive))
         }

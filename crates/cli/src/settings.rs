@@ -179,6 +179,17 @@ impl<'a> Flags<'a> {
                 network: Some(&pull.network),
                 downloads: Some(&pull.downloads),
             },
+            Command::Unpack(unpack) => Self {
+                layer_path: unpack.layer_path.as_ref(),
+                platform: unpack.platform.as_ref(),
+                durability: unpack.durability,
+                limits: Some(&unpack.limits),
+                login: unpack.login.clone(),
+                registries: Some(&unpack.registries),
+                network: Some(&unpack.network),
+                downloads: Some(&unpack.downloads),
+                ..Self::default()
+            },
             Command::Resolve(resolve) => Self {
                 platform: resolve.platform.as_ref(),
                 login: resolve.login.clone(),

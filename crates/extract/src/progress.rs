@@ -40,7 +40,7 @@ struct Shared {
     compressed: AtomicU64,
     raw: AtomicU64,
     entries: AtomicU64,
-    cancelled: AtomicBool,
+    cancelled: Arc<AtomicBool>,
 }
 
 impl Progress {
@@ -53,6 +53,16 @@ impl Progress {
     pub fn within(total: &Total) -> Self {
         Self(Arc::new(Shared {
             total: total.clone(),
+            ..Shared::default()
+        }))
+    }
+
+    /// Returns counters at 0 that count in `total`, and that the same switch stops: for the next of several extractions.
+    #[must_use]
+    pub fn next_within(&self, total: &Total) -> Self {
+        Self(Arc::new(Shared {
+            total: total.clone(),
+            cancelled: Arc::clone(&self.0.cancelled),
             ..Shared::default()
         }))
     }

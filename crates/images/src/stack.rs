@@ -14,7 +14,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use unlade_extract::{Limits, Lower as _, LowerKind, LowerNode, Progress, RawPath, Summary};
+use unlade_extract::{Limits, Lower as _, LowerKind, LowerNode, Progress, RawPath, Summary, Total};
 use unlade_metadata::{LayerDirectoryRecord, LayerForm};
 use unlade_oci::{Descriptor, Digest, layer_stack_chain_id};
 
@@ -188,7 +188,7 @@ impl Store {
             algorithms.0,
             algorithms.1,
             limits,
-            progress,
+            &progress.next_within(&Total::new()),
         )
         .map_err(failed)?;
         crate::claim::check_content(blob, diff_id, &report)?;
@@ -201,7 +201,7 @@ impl Store {
             algorithms.0,
             algorithms.1,
             &self.extract_options(limits.clone()),
-            progress,
+            &progress.next_within(&Total::new()),
         )
         .map_err(failed)?;
         crate::claim::check_content(blob, diff_id, &report)?;

@@ -12,14 +12,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use unlade_extract::{Limits, Options, Privilege, Progress, Removals, Summary, TreeWriter, Whiteouts};
+use unlade_extract::{Limits, Options, Privilege, Progress, Removals, Summary, Total, TreeWriter, Whiteouts};
 use unlade_oci::Descriptor;
 use unlade_sys::{Dir, Durability, FileLock};
 
 use crate::claim::check_content;
 use crate::store::is_in_place;
 use crate::view::View;
-use crate::{Error, Image, Layer, Store};
+use crate::{Error, Image, Layer, Needed, Store};
 
 /// How the names of trees begin that are being made. One that nobody has locked is what a killed process has left; the next
 /// that unpacks beside it removes it.
@@ -66,6 +66,15 @@ pub struct Unpacked {
     pub summary: Summary,
 }
 
+/// Looks whether a root filesystem could be unpacked at `target`, before anything is fetched for it. Returns where it would
+/// be.
+///
+/// # Errors
+/// Something is there already, or it cannot be looked at.
+pub fn check_unpack_target(target: &Path, replace: bool) -> Result<PathBuf, Error> {
+    Ok(Target::check(target, replace)?.path)
+}
+
 impl Store {
     /// Returns the merged view of an image's layer directories; `None` if one of them is not there.
     ///
@@ -83,7 +92,7 @@ impl Store {
     }
 
     /// Makes the root filesystem of an image at `target`, which must not exist or be an empty directory, unless it is to be
-    /// replaced. A lease must keep the image's layers and blobs.
+    /// replaced. Nothing that it is made from is removed meanwhile.
     ///
     /// The tree is built in a directory of its own in the directory of `target` and gets its name when it is whole. After an
     /// error, or when `progress` is cancelled, nothing is left of it.
@@ -99,6 +108,10 @@ impl Store {
         progress: &Progress,
     ) -> Result<Unpacked, Error> {
         let target = Target::check(target, options.replace)?;
+        let _lease = self.lease(&Needed {
+            blobs: image.layers.iter().map(|layer| layer.blob.clone()).collect(),
+            diff_ids: image.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
+        })?;
         let stage = Stage::begin(&target)?;
         let extract = Options {
             whiteouts: Whiteouts::Overlay,
@@ -160,6 +173,7 @@ impl Store {
                 }
             });
             let mut entries = 0;
+            let total = Total::new();
             for (at, layer) in image.layers.iter().enumerate() {
                 let removals = if at == 0 {
                     Removals::default()
@@ -168,7 +182,13 @@ impl Store {
                 };
                 let (blob, diff) = (layer.blob.algorithm(), layer.diff_id.algorithm());
                 let report = writer
-                    .apply(self.layer_blob(&layer.blob)?, &removals, blob, diff, progress)
+                    .apply(
+                        self.layer_blob(&layer.blob)?,
+                        &removals,
+                        blob,
+                        diff,
+                        &progress.next_within(&total),
+                    )
                     .map_err(|source| failed(layer, source))?;
                 check_content(&descriptor(layer), &layer.diff_id, &report)?;
                 entries += report.entries;
@@ -184,6 +204,8 @@ impl Store {
     fn removals(&self, layer: &Layer, limits: &Limits, progress: &Progress) -> Result<Removals, Error> {
         let (blob, diff) = (layer.blob.algorithm(), layer.diff_id.algorithm());
         let input = self.layer_blob(&layer.blob)?;
+        // What is read ahead is read again, and counted then.
+        let progress = &progress.next_within(&Total::new());
         let (removals, report) = unlade_extract::read_removals(input, blob, diff, limits, progress)
             .map_err(|source| failed(layer, source))?;
         check_content(&descriptor(layer), &layer.diff_id, &report)?;
@@ -246,6 +268,7 @@ fn failed(layer: &Layer, source: unlade_extract::Error) -> Error {
 struct Target {
     path: PathBuf,
     parent: PathBuf,
+    /// The name, as far as a longer one made of it is a name that every filesystem takes.
     name: String,
     /// Whether something is there that is to be replaced.
     replaces: bool,
@@ -276,7 +299,7 @@ impl Target {
         }
         Ok(Self {
             parent: parent.to_owned(),
-            name: name.to_string_lossy().chars().take(100).collect(),
+            name: name.to_string_lossy().chars().take(40).collect(),
             replaces: is_used,
             path,
         })

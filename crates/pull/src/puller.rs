@@ -1,10 +1,11 @@
 //! The pull itself: look locally, resolve, plan, bring in what is missing, record the images.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use unlade_images::{Image, ImageCommit, Lookup, Store};
+use unlade_images::{Image, ImageCommit, Lookup, Stack, Store};
 use unlade_oci::{Digest, Platform};
 use unlade_reference::Reference;
 use unlade_registry::Client;
@@ -14,7 +15,7 @@ use crate::error::Error;
 use crate::explain::{self, Explanation};
 use crate::layer::Context;
 use crate::observer::{Observer, Silent, Watch};
-use crate::plan::plan;
+use crate::plan::{Job, plan};
 use crate::resolve::{Documents, Resolution};
 use crate::threads::{Spawner, Threads};
 use crate::unpack::StopOnDrop;
@@ -195,14 +196,20 @@ impl Puller {
             let context = context.clone();
             layers.spawn(async move { context.bring_in(&job).await });
         }
-        drop(context);
         all_or_first_error(layers).await?;
 
-        let (store, options) = (self.store.clone(), options.clone());
-        let progress = unlade_extract::Progress::new();
-        let _stop = StopOnDrop(progress.clone());
+        let mut stacks = Vec::with_capacity(resolutions.len());
+        for resolution in &resolutions {
+            stacks.push(if options.extract {
+                Some(stack(&context, resolution, &options.limits).await?)
+            } else {
+                None
+            });
+        }
+        let store = self.store.clone();
+        let asked_registry = options.policy != Policy::Never;
         spawner
-            .run(move || commit(&store, &resolutions, &options, &progress))
+            .run(move || commit(&store, &resolutions, &stacks, asked_registry))
             .await
     }
 
@@ -330,15 +337,52 @@ pub(crate) async fn all_or_first_error(mut layers: JoinSet<Result<(), Error>>) -
     first
 }
 
-/// Makes sure that the layer directories can be stacked, and records the images.
+/// Makes sure that the layer directories of an image can be stacked.
+///
+/// The blob of a layer that has to be extracted once more, on top of those below it, may be gone by now: thrown away as it
+/// was extracted, or long before. It is fetched for that, and stays, as the directory depends on it.
+async fn stack(context: &Context, resolution: &Resolution, limits: &unlade_extract::Limits) -> Result<Stack, Error> {
+    let progress = unlade_extract::Progress::new();
+    let _stop = StopOnDrop(progress.clone());
+    let mut fetched = BTreeSet::new();
+    loop {
+        let (store, image, limits, progress) = (
+            context.store.clone(),
+            resolution.clone(),
+            limits.clone(),
+            progress.clone(),
+        );
+        let stacked = context.spawner.run(move || {
+            let layers: Vec<_> = image.layers().collect();
+            store.stack(&layers, &limits, &progress)
+        });
+        let digest = match stacked.await {
+            Err(unlade_images::Error::BlobMissing { digest }) if !fetched.contains(&digest) => digest,
+            other => return other.map_err(Error::store),
+        };
+        for (blob, diff_id) in resolution.layers().filter(|(blob, _)| blob.digest == digest) {
+            let job = Job {
+                blob: blob.clone(),
+                diff_id: diff_id.clone(),
+                repository: resolution.reference.repository().clone(),
+                extract: false,
+                keep_blob: true,
+            };
+            context.bring_in(&job).await?;
+        }
+        fetched.insert(digest);
+    }
+}
+
+/// Records the images.
 fn commit(
     store: &Store,
     resolutions: &[Resolution],
-    options: &Options,
-    progress: &unlade_extract::Progress,
+    stacks: &[Option<Stack>],
+    asked_registry: bool,
 ) -> Result<Vec<Pulled>, Error> {
     let mut pulled = Vec::with_capacity(resolutions.len());
-    for resolution in resolutions {
+    for (resolution, stack) in resolutions.iter().zip(stacks) {
         let commit = ImageCommit {
             reference: &resolution.reference,
             platform: &resolution.wanted,
@@ -346,14 +390,9 @@ fn commit(
             manifest: &resolution.manifest,
             config: &resolution.config,
         };
-        let mut stack = None;
-        if options.extract {
-            let layers: Vec<_> = resolution.layers().collect();
-            stack = Some(store.stack(&layers, &options.limits, progress).map_err(Error::store)?);
-        }
         pulled.push(Pulled {
             image: store.commit(&commit, stack.as_ref()).map_err(Error::store)?,
-            asked_registry: options.policy != Policy::Never,
+            asked_registry,
         });
     }
     Ok(pulled)

@@ -16,4 +16,5 @@ pub(crate) mod referrers;
 pub(crate) mod resolve;
 pub(crate) mod rm;
 pub(crate) mod tags;
+pub(crate) mod unpack;
 pub(crate) mod verify;

@@ -42,7 +42,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
     }
     let pulled = match find_local(&store, &references, &options)? {
         Some(pulled) => pulled,
-        None => fetch(session, arguments, store.clone(), &references, &options)?,
+        None => fetch(session, arguments.progress, store.clone(), &references, &options)?,
     };
     let pulled = PulledImages::new(session, &store, pulled)?;
     session.print(&pulled)?;
@@ -51,14 +51,15 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
     Ok(())
 }
 
-fn fetch(
+/// Pulls images while progress is shown.
+pub(super) fn fetch(
     session: &Session,
-    arguments: &arguments::Pull,
+    shown: arguments::Progress,
     store: Store,
     references: &[Reference],
     options: &Options,
 ) -> Result<Vec<Pulled>, Error> {
-    let progress = session.progress(mode(session, arguments.progress));
+    let progress = session.progress(mode(session, shown));
     let client = session.client(references.iter().map(Reference::registry), &progress.watcher())?;
     let puller = Puller::new(store, client)
         .with_budget(Budget::new(session.settings.budget))

@@ -12,6 +12,7 @@ fn help_of_every_command() {
         "images",
         "inspect",
         "rm",
+        "unpack",
         "export",
         "prune",
         "df",

@@ -15,3 +15,4 @@ mod registries;
 mod sandbox;
 mod settings;
 mod terminal;
+mod unpack;

@@ -6,4 +6,5 @@ mod power;
 mod prune;
 mod stacks;
 mod support;
+mod unpack;
 mod verify;

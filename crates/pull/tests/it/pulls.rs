@@ -357,6 +357,22 @@ async fn layers_that_cannot_just_be_stacked_are_extracted_on_top_of_those_below(
         let again = home.pull(&reference).await.unwrap();
         assert!(!again.asked_registry);
         assert_eq!(again.image.layers[1].directory.as_deref(), Some(directory));
+
+        // Where blobs are not kept, that of such a layer is fetched once more.
+        let home = Home::new();
+        let options = Options {
+            discard_blobs: true,
+            ..Options::default()
+        };
+        let pulled = home.pull_with(&reference, &options).await.unwrap();
+        let layer = &pulled.image.layers[1];
+        if let Some(path) = expected {
+            assert!(layer.directory.as_deref().unwrap().join(path).is_file(), "{path}");
+        }
+        assert_eq!(
+            home.store.blobs().size(&layer.blob).unwrap().is_some(),
+            expected.is_some()
+        );
     }
 }
 

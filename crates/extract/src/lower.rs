@@ -20,7 +20,7 @@ use crate::entry::{Content, Entry, EntrySink, Kind, Time, Xattr};
 use crate::{Error, RawPath};
 
 /// The merged tree of the layers below, as it is before the layer is applied.
-pub trait Lower {
+pub trait Lower: Sync {
     /// Returns what is at `path`, relative to the root; the empty path is the root itself.
     ///
     /// Nothing is followed: a path that leads through a symbolic link, or through something else that is no directory, has

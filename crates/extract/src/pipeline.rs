@@ -1,9 +1,11 @@
 //! The threads of one layer and what runs between them.
 //!
 //! ```text
-//! reader thread:  input → hash of the blob → decompressor ─┬→ hasher thread:  hash of the raw bytes
-//!                                                          └→ this thread:    tar → entries → writer
+//! this thread:  input → hash of the blob → decompressor ─┬→ hasher thread:  hash of the raw bytes
+//!                                                        └→ files thread:   tar → entries → writer
 //! ```
+//!
+//! The two others are started when the layer turns out to be large enough for them; until then the buffers wait.
 //!
 //! The bytes go in shared buffers ([`crate::chunk`]), so both sides see them without a copy, and the number of buffers is
 //! what bounds memory. An uncompressed layer needs one hash if blob and diff ID use the same algorithm.
@@ -27,6 +29,10 @@ use crate::stream::Stream;
 use crate::tar::TarReader;
 use crate::{Content, Error, LayerReport, Limits, Note, Progress, Summary};
 
+/// A layer of fewer buffers than this is read, hashed and made by one thread, one after the other: starting threads takes
+/// longer than what they could do meanwhile. The channels hold that much.
+const ALONE_CHUNKS: usize = 2;
+
 /// Bytes asked of the input at a time.
 const INPUT_BYTES: usize = 128 * 1024;
 
@@ -48,7 +54,7 @@ impl From<Error> for Stop {
 /// Reads one layer to the end of its stream, feeding its entries to `sink`.
 ///
 /// The summary holds what the reading half noted.
-pub(crate) fn run<R: Read + Send>(
+pub(crate) fn run<R: Read>(
     input: R,
     sink: &mut dyn EntrySink,
     blob_algorithm: Algorithm,
@@ -59,19 +65,31 @@ pub(crate) fn run<R: Read + Send>(
     let (to_tar, from_reader) = crossbeam_channel::bounded(CHUNKS + 1);
     let (to_hasher, for_hasher) = crossbeam_channel::bounded(CHUNKS + 1);
     thread::scope(|scope| {
-        let hasher = spawn(scope, "unlade-hash", move || hash(&for_hasher, diff_algorithm))?;
-        let reader = spawn(scope, "unlade-read", move || {
-            let outputs = Outputs { to_hasher, to_tar };
-            Reader::new(input, blob_algorithm, limits, progress).run(&outputs, diff_algorithm)
-        })?;
-        let archive = read_archive(from_reader, sink, limits, progress);
-        let read = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
-        let raw = hasher.join().unwrap_or_else(|panic| resume_unwind(panic));
-        let (archive, read) = match (archive, read) {
-            (Ok(archive), Ok(read)) => (archive, read),
-            (Err(Stop::Failed(error)), _) | (_, Err(Stop::Failed(error))) => return Err(error),
-            // Both cannot have stopped because of the other; if they did, it was for the switch that both look at.
-            (Err(Stop::Elsewhere), _) | (_, Err(Stop::Elsewhere)) => return Err(Error::Cancelled),
+        let hash = move || hash(&for_hasher, diff_algorithm);
+        let archive = move || read_archive(from_reader, sink, limits, progress);
+        let mut outputs = Outputs {
+            to_hasher,
+            to_tar,
+            sent: 0,
+            hasher: Side::new(scope, "unlade-hash", hash),
+            archive: Side::new(scope, "unlade-files", archive),
+        };
+        let read = Reader::new(input, blob_algorithm, limits, progress).run(&mut outputs, diff_algorithm);
+        let Outputs {
+            to_hasher,
+            to_tar,
+            hasher,
+            archive,
+            ..
+        } = outputs;
+        // If the reader failed, closing these is what the others notice.
+        drop((to_hasher, to_tar));
+        let archive = archive.finish().and_then(|archive| archive);
+        let (archive, read, raw) = match (archive, read, hasher.finish()) {
+            (Ok(archive), Ok(read), Ok(raw)) => (archive, read, raw),
+            (Err(Stop::Failed(error)), ..) | (_, Err(Stop::Failed(error)), _) => return Err(error),
+            // They cannot all have stopped because of another; if they did, it was for the switch that they look at.
+            _ => return Err(Error::Cancelled),
         };
         let raw = Content {
             size: raw.length(),
@@ -90,6 +108,40 @@ pub(crate) fn run<R: Read + Send>(
             summary,
         })
     })
+}
+
+/// One of the two that use the raw bytes: on a thread of its own once it was started, else by whoever asks for the result.
+enum Side<'scope, 'env, T, F> {
+    Waiting {
+        scope: &'scope thread::Scope<'scope, 'env>,
+        name: &'static str,
+        body: F,
+    },
+    Running(thread::ScopedJoinHandle<'scope, T>),
+    /// Its thread could not be started.
+    Failed,
+}
+
+impl<'scope, 'env, T: Send + 'scope, F: FnOnce() -> T + Send + 'scope> Side<'scope, 'env, T, F> {
+    fn new(scope: &'scope thread::Scope<'scope, 'env>, name: &'static str, body: F) -> Self {
+        Self::Waiting { scope, name, body }
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        if let Self::Waiting { scope, name, body } = std::mem::replace(self, Self::Failed) {
+            *self = Self::Running(spawn(scope, name, body)?);
+        }
+        Ok(())
+    }
+
+    /// Returns what it found.
+    fn finish(self) -> Result<T, Stop> {
+        match self {
+            Self::Waiting { body, .. } => Ok(body()),
+            Self::Running(thread) => Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic))),
+            Self::Failed => Err(Stop::Elsewhere),
+        }
+    }
 }
 
 pub(crate) fn spawn<'scope, T: Send + 'scope>(
@@ -131,15 +183,35 @@ fn read_archive(
 }
 
 /// Where the reader's buffers go.
-struct Outputs {
-    to_hasher: Sender<Message>,
-    to_tar: Sender<Message>,
+trait Output {
+    fn send(&mut self, message: &Message) -> Result<(), Stop>;
 }
 
-impl Outputs {
-    fn send(&self, message: &Message) -> Result<(), Stop> {
+/// The two channels, and who reads them.
+struct Outputs<'scope, 'env, H, A, F, G> {
+    to_hasher: Sender<Message>,
+    to_tar: Sender<Message>,
+    sent: usize,
+    hasher: Side<'scope, 'env, H, F>,
+    archive: Side<'scope, 'env, A, G>,
+}
+
+impl<'scope, H, A, F, G> Output for Outputs<'scope, '_, H, A, F, G>
+where
+    H: Send + 'scope,
+    A: Send + 'scope,
+    F: FnOnce() -> H + Send + 'scope,
+    G: FnOnce() -> A + Send + 'scope,
+{
+    fn send(&mut self, message: &Message) -> Result<(), Stop> {
         self.to_hasher.send(message.clone()).map_err(|_| Stop::Elsewhere)?;
-        self.to_tar.send(message.clone()).map_err(|_| Stop::Elsewhere)
+        self.to_tar.send(message.clone()).map_err(|_| Stop::Elsewhere)?;
+        self.sent += 1;
+        if self.sent == ALONE_CHUNKS {
+            self.hasher.start()?;
+            self.archive.start()?;
+        }
+        Ok(())
     }
 }
 
@@ -182,7 +254,7 @@ impl<'a, R: Read> Reader<'a, R> {
         }
     }
 
-    fn run(mut self, outputs: &Outputs, diff_algorithm: Algorithm) -> Result<ReadOutcome, Stop> {
+    fn run(mut self, outputs: &mut impl Output, diff_algorithm: Algorithm) -> Result<ReadOutcome, Stop> {
         while self.pending.len() < Compression::MAGIC_LEN && !self.at_end {
             self.fill()?;
         }
@@ -211,7 +283,7 @@ impl<'a, R: Read> Reader<'a, R> {
     }
 
     /// Reads uncompressed input right into the shared buffers.
-    fn pass(&mut self, outputs: &Outputs) -> Result<(), Stop> {
+    fn pass(&mut self, outputs: &mut impl Output) -> Result<(), Stop> {
         let mut pool = Pool::new();
         loop {
             let mut chunk = pool.take();
@@ -237,7 +309,7 @@ impl<'a, R: Read> Reader<'a, R> {
     }
 
     /// Decompresses the input to its end. Says whether bytes follow the compressed data.
-    fn inflate(&mut self, compression: Compression, outputs: &Outputs) -> Result<bool, Stop> {
+    fn inflate(&mut self, compression: Compression, outputs: &mut impl Output) -> Result<bool, Stop> {
         let malformed = |offset: u64, problem: String| Error::Compressed {
             compression,
             offset,

@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs::File;
 use std::ops::Bound;
 use std::os::unix::ffi::OsStrExt as _;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::FileType;
 
@@ -259,12 +259,12 @@ impl DirectoryWriter<'_> {
 
     /// Returns what this layer itself has at a path on disk.
     fn own_kind(&self, parent: &[u8], name: &OsStr) -> Result<Option<FileType>, Error> {
-        let mut dir = Rc::clone(&self.root);
+        let mut dir = Arc::clone(&self.root);
         for component in parent.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
             let component = OsStr::from_bytes(component);
             match dir.stat(component).map_err(failed(parent))? {
                 Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                    dir = Rc::new(dir.open_dir(component).map_err(failed(parent))?);
+                    dir = Arc::new(dir.open_dir(component).map_err(failed(parent))?);
                 }
                 Some(stat) => return Ok(Some(FileType::from_raw_mode(stat.st_mode))),
                 None => return Ok(None),
@@ -277,8 +277,8 @@ impl DirectoryWriter<'_> {
     /// Returns the directory at a path on disk, following nothing; with `copy`, what is missing is made as it is below.
     fn physical_parent(&mut self, physical: &[u8], copy: bool) -> Result<Option<Parent>, Error> {
         let mut here = Parent {
-            dir: Rc::clone(&self.root),
-            path: Rc::from(&[][..]),
+            dir: Arc::clone(&self.root),
+            path: Arc::from(&[][..]),
         };
         for component in physical.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
             let name = OsStr::from_bytes(component);
@@ -294,8 +294,8 @@ impl DirectoryWriter<'_> {
                 _ => return Ok(None),
             }
             here = Parent {
-                dir: Rc::new(here.dir.open_dir(name).map_err(failed(physical))?),
-                path: Rc::from(child),
+                dir: Arc::new(here.dir.open_dir(name).map_err(failed(physical))?),
+                path: Arc::from(child),
             };
         }
         Ok(Some(here))

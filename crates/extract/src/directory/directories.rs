@@ -155,7 +155,7 @@ impl DirectoryWriter<'_> {
             }
         }
         self.summary.implied_parents.reverse();
-        let dir = std::rc::Rc::clone(&self.root);
+        let dir = std::sync::Arc::clone(&self.root);
         self.finish_directory(&dir, b"", root.as_deref().unwrap_or(&implied))
     }
 }

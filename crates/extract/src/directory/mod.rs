@@ -25,7 +25,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -49,7 +49,7 @@ use crate::{Error, Note, Options, RawPath, Summary, Whiteouts};
 /// Writes entries below a directory.
 #[derive(Debug)]
 pub(crate) struct DirectoryWriter<'a> {
-    root: Rc<Dir>,
+    root: Arc<Dir>,
     options: &'a Options,
     environment: Environment,
     parents: Parents,
@@ -84,10 +84,10 @@ impl<'a> DirectoryWriter<'a> {
             path: RawPath::default(),
             source,
         };
-        let root = Rc::new(target.try_clone().map_err(at_root)?);
+        let root = Arc::new(target.try_clone().map_err(at_root)?);
         let environment = Environment::of(&root).map_err(at_root)?;
         Ok(Self {
-            parents: Parents::new(Rc::clone(&root)),
+            parents: Parents::new(Arc::clone(&root)),
             root,
             options,
             environment,

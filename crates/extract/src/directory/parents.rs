@@ -9,7 +9,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -32,9 +32,9 @@ const MAX_PATH: usize = 4095;
 /// A directory that entries are made in.
 #[derive(Clone, Debug)]
 pub(super) struct Parent {
-    pub(super) dir: Rc<Dir>,
+    pub(super) dir: Arc<Dir>,
     /// Its path on disk, relative to the root, with no link in it.
-    pub(super) path: Rc<[u8]>,
+    pub(super) path: Arc<[u8]>,
 }
 
 impl Parent {
@@ -69,11 +69,11 @@ pub(super) struct Parents {
 }
 
 impl Parents {
-    pub(super) fn new(root: Rc<Dir>) -> Self {
+    pub(super) fn new(root: Arc<Dir>) -> Self {
         Self {
             root: Parent {
                 dir: root,
-                path: Rc::from(&[][..]),
+                path: Arc::from(&[][..]),
             },
             kept: Vec::with_capacity(KEPT),
             last: 0,
@@ -122,8 +122,8 @@ impl DirectoryWriter<'_> {
         }
         let parent = match self.root.resolve(Path::new(OsStr::from_bytes(path)), Links::Refuse) {
             Ok(dir) => Parent {
-                dir: Rc::new(dir),
-                path: Rc::from(path),
+                dir: Arc::new(dir),
+                path: Arc::from(path),
             },
             Err(error)
                 if [Errno::NOENT, Errno::NOTDIR, Errno::LOOP]
@@ -147,8 +147,8 @@ impl DirectoryWriter<'_> {
         push_components(&mut ahead, path);
         let mut spelled = Spelled::new(path, &ahead);
         let mut here = Parent {
-            dir: Rc::clone(&self.root),
-            path: Rc::from(&[][..]),
+            dir: Arc::clone(&self.root),
+            path: Arc::from(&[][..]),
         };
         let mut links = 0;
         while let Some(component) = ahead.pop() {
@@ -196,8 +196,8 @@ impl DirectoryWriter<'_> {
                     }
                     if target.starts_with(b"/") {
                         here = Parent {
-                            dir: Rc::clone(&self.root),
-                            path: Rc::from(&[][..]),
+                            dir: Arc::clone(&self.root),
+                            path: Arc::from(&[][..]),
                         };
                     }
                     push_components(&mut ahead, &target);
@@ -227,8 +227,8 @@ impl DirectoryWriter<'_> {
             }
             let dir = here.dir.open_dir(name).map_err(failed(path))?;
             here = Parent {
-                dir: Rc::new(dir),
-                path: Rc::from(child),
+                dir: Arc::new(dir),
+                path: Arc::from(child),
             };
         }
         Ok(Some(here))
@@ -251,8 +251,8 @@ impl DirectoryWriter<'_> {
             .resolve(Path::new(OsStr::from_bytes(physical)), Links::Refuse)
             .map_err(failed(path))?;
         Ok(Parent {
-            dir: Rc::new(dir),
-            path: Rc::from(physical),
+            dir: Arc::new(dir),
+            path: Arc::from(physical),
         })
     }
 }

@@ -14,13 +14,12 @@
 mod node;
 mod open;
 
-use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, Stat};
 use unlade_extract::{Entry, EntrySink, FileContent, Kind as EntryKind, Lower, LowerKind, LowerNode, Progress};
@@ -35,7 +34,7 @@ type SysResult<T> = unlade_sys::Result<T>;
 /// A layer directory, and which of its directories say nothing about their attributes.
 #[derive(Debug)]
 pub(crate) struct ViewLayer {
-    root: Rc<Dir>,
+    root: Arc<Dir>,
     form: LayerForm,
     /// Paths of directories that the layer implies; the root is the empty one.
     implied: HashSet<Vec<u8>>,
@@ -44,7 +43,7 @@ pub(crate) struct ViewLayer {
 impl ViewLayer {
     pub(crate) fn open(directory: &Path, form: LayerForm, implied: HashSet<Vec<u8>>) -> SysResult<Self> {
         Ok(Self {
-            root: Rc::new(Dir::open(directory)?),
+            root: Arc::new(Dir::open(directory)?),
             form,
             implied,
         })
@@ -58,18 +57,18 @@ pub struct View {
     layers: Vec<ViewLayer>,
     unlocked: Unlocked,
     /// The directory looked into last, by path.
-    last: RefCell<Option<(Vec<u8>, Level)>>,
+    last: Mutex<Option<(Vec<u8>, Level)>>,
 }
 
 /// One directory of the view: those of the layers that are merged in it, each with its layer, the topmost first.
-type Level = Vec<(usize, Rc<Dir>)>;
+type Level = Vec<(usize, Arc<Dir>)>;
 
 enum Found {
     Nothing,
     Directory(Level),
     Other {
         layer: usize,
-        dir: Rc<Dir>,
+        dir: Arc<Dir>,
         stat: Box<Stat>,
     },
 }
@@ -78,7 +77,7 @@ impl View {
     /// Puts a layer on top.
     pub(crate) fn push(&mut self, layer: ViewLayer) {
         self.layers.push(layer);
-        *self.last.get_mut() = None;
+        *self.last.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Returns whether there are no layers.
@@ -131,7 +130,7 @@ impl View {
     fn root(&self) -> SysResult<Level> {
         let mut level = Level::new();
         for (at, layer) in self.layers.iter().enumerate().rev() {
-            level.push((at, Rc::clone(&layer.root)));
+            level.push((at, Arc::clone(&layer.root)));
             if is_opaque(&layer.root, layer.form)? {
                 break;
             }
@@ -155,7 +154,7 @@ impl View {
                 Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
                     let child = self.unlocked.open_dir(dir, name, &stat)?;
                     let is_opaque = is_opaque(&child, form)?;
-                    merged.push((*at, Rc::new(child)));
+                    merged.push((*at, Arc::new(child)));
                     if is_opaque {
                         break;
                     }
@@ -165,7 +164,7 @@ impl View {
                 Some(stat) => {
                     return Ok(Found::Other {
                         layer: *at,
-                        dir: Rc::clone(dir),
+                        dir: Arc::clone(dir),
                         stat: Box::new(stat),
                     });
                 }
@@ -186,9 +185,9 @@ impl View {
         let open = |at: &usize| {
             let root = &self.layers[*at].root;
             let dir = if path.is_empty() {
-                Rc::clone(root)
+                Arc::clone(root)
             } else {
-                Rc::new(root.resolve(Path::new(OsStr::from_bytes(path)), Links::Refuse)?)
+                Arc::new(root.resolve(Path::new(OsStr::from_bytes(path)), Links::Refuse)?)
             };
             Ok((*at, dir))
         };
@@ -197,7 +196,7 @@ impl View {
 
     /// Returns the directory at `path`; nothing is followed.
     fn level(&self, path: &[u8]) -> SysResult<Option<Level>> {
-        if let Some((last, level)) = &*self.last.borrow()
+        if let Some((last, level)) = &*self.last.lock().unwrap_or_else(PoisonError::into_inner)
             && last == path
         {
             return Ok(Some(level.clone()));
@@ -209,7 +208,7 @@ impl View {
                 Found::Nothing | Found::Other { .. } => return Ok(None),
             }
         }
-        *self.last.borrow_mut() = Some((path.to_vec(), level.clone()));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.to_vec(), level.clone()));
         Ok(Some(level))
     }
 

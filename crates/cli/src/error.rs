@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::io;
 use std::iter::successors;
+use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
@@ -90,6 +91,12 @@ pub(crate) enum Error {
     /// Somebody stopped the command.
     #[error("interrupted")]
     Interrupted,
+    /// The time that the network was given is over.
+    #[error("not done within {} s, which is all the time that there was", limit.as_secs_f64())]
+    TimeLimit {
+        /// The time.
+        limit: Duration,
+    },
 }
 
 /// An error as a program reads it.
@@ -118,6 +125,7 @@ impl Error {
             Self::Output { .. } | Self::File { .. } => ErrorClass::Storage,
             Self::Damaged { .. } => ErrorClass::Store,
             Self::Interrupted => ErrorClass::Interrupted,
+            Self::TimeLimit { .. } => ErrorClass::Timeout,
         }
     }
 
@@ -125,7 +133,7 @@ impl Error {
         match self {
             Self::Pull(error) => error.is_retryable(),
             Self::Registry(error) => error.is_retryable(),
-            Self::Interrupted => true,
+            Self::Interrupted | Self::TimeLimit { .. } => true,
             _ => false,
         }
     }

@@ -1,4 +1,4 @@
-//! Running what needs the network, until it is done or somebody interrupts it.
+//! Running what needs the network, until it is done, its time is over, or somebody interrupts it.
 
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
@@ -19,8 +19,8 @@ const CLEANUP: Duration = Duration::from_millis(800);
 /// Runs a future on a runtime of its own.
 ///
 /// SIGINT and SIGTERM drop the future, which stops everything below it, and give the threads a moment to remove what they
-/// have begun. A second signal ends the process at once.
-pub(crate) fn run<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+/// have begun. A second signal ends the process at once. When `limit` is over, that is as one signal.
+pub(crate) fn run<T>(limit: Option<Duration>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -32,10 +32,11 @@ pub(crate) fn run<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, 
             biased;
             result = work => result,
             Ok(()) = interrupted => Err(Error::Interrupted),
+            limit = over(limit) => Err(Error::TimeLimit { limit }),
         }
     });
     match result {
-        Err(Error::Interrupted) => runtime.shutdown_timeout(CLEANUP),
+        Err(Error::Interrupted | Error::TimeLimit { .. }) => runtime.shutdown_timeout(CLEANUP),
         // Nothing is left to do but for connections that idle.
         Ok(_) | Err(_) => runtime.shutdown_background(),
     }
@@ -86,6 +87,17 @@ fn listen() -> Result<oneshot::Receiver<()>, Error> {
     Ok(receiver)
 }
 
+/// Waits until the time is over, and returns how long that was.
+async fn over(limit: Option<Duration>) -> Duration {
+    match limit {
+        Some(limit) => {
+            tokio::time::sleep(limit).await;
+            limit
+        }
+        None => std::future::pending().await,
+    }
+}
+
 /// Starts the thread that receives the signals; it lasts as long as the process.
 fn watch_signals() -> Result<(), Error> {
     let failed = |source| Error::Runtime { source };
@@ -134,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_signal_is_told_to_who_listens_last() {
-        run(async { Ok(()) }).unwrap();
+        run(None, async { Ok(()) }).unwrap();
         let progress = Progress::new();
         let result: Result<(), Error> = run_blocking(&progress, || {
             kill_process(getpid(), rustix::process::Signal::TERM).unwrap();

@@ -25,6 +25,9 @@ pub(crate) struct NetworkFlags {
     /// The longest wait that a server may ask for; 60s by default
     #[arg(long, value_name = "TIME")]
     max_wait: Option<Time>,
+    /// How long all that uses the network may take together; not limited by default
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<Time>,
     /// How long a connection may take to be made; 10s by default
     #[arg(long, value_name = "TIME")]
     connect_timeout: Option<Time>,
@@ -60,6 +63,7 @@ pub(crate) struct DownloadFlags {
 pub(crate) struct NetworkTable {
     retries: Option<u32>,
     max_wait: Option<Time>,
+    timeout: Option<Time>,
     connect_timeout: Option<Time>,
     stall_timeout: Option<Time>,
     min_speed: Option<ByteSize>,
@@ -90,6 +94,8 @@ pub(crate) struct Network {
     pub(crate) retry: RetryPolicy,
     /// How long servers are waited for.
     pub(crate) timeouts: Timeouts,
+    /// How long all that uses the network may take together.
+    pub(crate) limit: Option<Duration>,
     /// Bytes a second.
     pub(crate) rate: Option<NonZeroU64>,
     /// Connections to one host.
@@ -129,6 +135,7 @@ impl Network {
             proxies: proxies(flags.no_proxy, environment, proxy)?,
             retry,
             timeouts,
+            limit: flags.timeout.or(file.timeout).map(|time| time.0),
             rate: downloads
                 .limit_rate
                 .or(file.limit_rate)
@@ -167,6 +174,7 @@ impl NetworkTable {
             retries: self.retries.or(lower.retries),
             max_wait: self.max_wait.or(lower.max_wait),
             connect_timeout: self.connect_timeout.or(lower.connect_timeout),
+            timeout: self.timeout.or(lower.timeout),
             stall_timeout: self.stall_timeout.or(lower.stall_timeout),
             min_speed: self.min_speed.or(lower.min_speed),
             connections_per_host: self.connections_per_host.or(lower.connections_per_host),

@@ -113,8 +113,9 @@ impl Puller {
     /// budget. When one layer fails the others are stopped and the first failure is returned; what is complete by then
     /// stays in the store, and so do partial downloads, which a later pull continues. No image becomes visible in part.
     ///
-    /// Must run on a tokio runtime with time and I/O enabled. Dropping the future stops the pull in the same way; the
-    /// threads that it has started end soon after, and the runtime waits for them when it is dropped.
+    /// Must run on a tokio runtime with time and I/O enabled. Dropping the future stops the pull in the same way, so
+    /// `tokio::time::timeout` is what limits its time; the threads that it has started end soon after, and the runtime waits for
+    /// them when it is dropped.
     ///
     /// # Errors
     /// The first failure, see [`Error`]; [`Error::class`] sorts them.

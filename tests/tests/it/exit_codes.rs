@@ -381,7 +381,21 @@ fn a_registry_that_falls_silent_is_11() {
         "timeout",
     );
 
+    // Nor is one that is quick enough, but has more to say than there is time for.
     registry.clear_faults();
-    home.pull(&reference);
+    registry.fault(Fault::on_blobs().stall_after(500_000));
+    let said = failure(&Home::new(), &["pull", &reference, "--timeout", "2s"], 11, "timeout");
+    assert!(said.contains("2 s"), "{said}");
+    let config = home.path("home/.config/unlade");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(config.join("config.toml"), "[network]\ntimeout = \"1500ms\"\n").unwrap();
+    let said = failure(&home, &["pull", &reference], 11, "timeout");
+    assert!(said.contains("1.5 s"), "{said}");
+    let left = home.leftovers();
+    assert!(left.staging.is_empty() && left.layers.is_empty(), "{left:?}");
+    assert_eq!(left.ingest.len(), 1, "what has come is kept");
+
+    registry.clear_faults();
+    home.pull_with(&reference, &["--timeout", "4m"]);
     home.leftovers().assert_nothing_half_done();
 }

@@ -1,8 +1,9 @@
 //! How many requests a pull makes: no more than there are things to be had.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use unlade_test_support::{Artifact, FakeRegistry, Image, ImageBuilder, IndexBuilder, Recorded, TokenAuth};
+use unlade_test_support::{Artifact, FakeRegistry, Fault, Image, ImageBuilder, IndexBuilder, Recorded, TokenAuth};
 use unlade_tests::Home;
 
 use crate::support::fat_layer;
@@ -154,4 +155,29 @@ fn images_of_one_command_share_token_and_layers() {
         ("GET layer 200", 5),
     ];
     assert_eq!(asked(&registry, &[&one, &two]), expected(&all));
+}
+
+#[test]
+fn limits_are_those_of_all_images_of_a_command_together() {
+    for (options, most) in [
+        (&["--max-connections", "2"][..], 2),
+        (&["--max-connections", "6", "--max-connections-per-host", "1"], 1),
+        (&[], 6),
+    ] {
+        let registry = FakeRegistry::start();
+        // Each has layers of its own, and all of them want to come at once.
+        registry.fault(Fault::on_blobs().delay(Duration::from_millis(50)));
+        let names = ["a", "b", "c"];
+        let references = names.map(|name| {
+            let layers = (0..4).map(|number| fat_layer(&format!("{name}{number}"), 10_000));
+            registry.push(name, "1", &ImageBuilder::new().layers(layers).build());
+            registry.reference(name, "1")
+        });
+        let home = Home::new();
+        let pull = home.unlade(["pull"]).args(&references).args(options).run();
+        pull.success();
+        let peak = registry.peak_blob_requests();
+        assert!(peak <= most, "{peak} with {options:?}");
+        assert_eq!(home.images().len(), 3);
+    }
 }

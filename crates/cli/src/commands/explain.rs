@@ -33,7 +33,9 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Explain) -> Result<(
     let progress = session.progress(Mode::None);
     let client = session.client([reference.registry()], &progress.watcher())?;
     let puller = Puller::new(store, client).with_observer(Arc::new(progress.watcher()));
-    let result = interrupt::run(async { Ok(puller.explain(&reference, &options).await?) });
+    let result = interrupt::run(session.settings.network.limit, async {
+        Ok(puller.explain(&reference, &options).await?)
+    });
     progress.finish(result.is_ok());
     let explained = Explained {
         typed: utf8(&arguments.name)?.to_owned(),

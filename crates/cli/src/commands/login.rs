@@ -30,7 +30,9 @@ pub(crate) fn run(session: &Session, arguments: &arguments::LogIn) -> Result<(),
     };
     let progress = session.progress(Mode::None);
     let client = session.client([&registry], &progress.watcher())?;
-    let result = interrupt::run(async { Ok(client.check_login(&registry, &found).await?) });
+    let result = interrupt::run(session.settings.network.limit, async {
+        Ok(client.check_login(&registry, &found).await?)
+    });
     progress.finish(result.is_ok());
     let checked = result? != Authentication::Open;
     let kept = file.store(&registry, &found.credential)?;

@@ -64,7 +64,9 @@ pub(super) fn fetch(
     let puller = Puller::new(store, client)
         .with_budget(Budget::new(session.settings.budget))
         .with_observer(Arc::new(progress.watcher()));
-    let result = interrupt::run(async { Ok(puller.pull(references, options).await?) });
+    let result = interrupt::run(session.settings.network.limit, async {
+        Ok(puller.pull(references, options).await?)
+    });
     progress.finish(result.is_ok());
     result
 }
@@ -81,7 +83,9 @@ fn artifacts(
     let puller = Puller::new(store.clone(), client)
         .with_budget(Budget::new(session.settings.budget))
         .with_observer(Arc::new(progress.watcher()));
-    let result = interrupt::run(async { Ok(puller.pull_artifacts(references, options).await?) });
+    let result = interrupt::run(session.settings.network.limit, async {
+        Ok(puller.pull_artifacts(references, options).await?)
+    });
     progress.finish(result.is_ok());
     let pulled = result?;
     session.print(&PulledArtifacts { store, pulled })

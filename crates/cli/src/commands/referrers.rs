@@ -31,7 +31,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Referrers) -> Result
         None => None,
     };
     let wanted = arguments.artifact_type.as_deref();
-    let result = interrupt::run(async {
+    let result = interrupt::run(session.settings.network.limit, async {
         let digest = match &puller {
             Some(puller) => {
                 let resolved = puller.resolve(&reference, arguments.platform.as_ref()).await?;

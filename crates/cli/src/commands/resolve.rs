@@ -22,7 +22,9 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Resolve) -> Result<(
     let progress = session.progress(Mode::None);
     let client = session.client([reference.registry()], &progress.watcher())?;
     let puller = Puller::new(store, client).with_observer(Arc::new(progress.watcher()));
-    let result = interrupt::run(async { Ok(puller.resolve(&reference, platform).await?) });
+    let result = interrupt::run(session.settings.network.limit, async {
+        Ok(puller.resolve(&reference, platform).await?)
+    });
     progress.finish(result.is_ok());
     session.print(&Resolved(result?))
 }

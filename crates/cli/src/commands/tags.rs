@@ -16,7 +16,9 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Tags) -> Result<(), 
     let repository = Repository::parse(utf8(&arguments.repository)?, &session.settings.defaults.value)?;
     let progress = session.progress(Mode::None);
     let client = session.client([repository.registry()], &progress.watcher())?;
-    let result = interrupt::run(async { Ok(client.tags(&repository).await?) });
+    let result = interrupt::run(session.settings.network.limit, async {
+        Ok(client.tags(&repository).await?)
+    });
     progress.finish(result.is_ok());
     session.print(&Tags {
         repository,

@@ -86,7 +86,9 @@ fn bring_back(
         .with_budget(Budget::new(session.settings.budget))
         .with_observer(Arc::new(progress.watcher()));
     let limits = &session.settings.limits;
-    let result = interrupt::run(async { Ok(puller.bring_back(lost, limits).await) });
+    let result = interrupt::run(session.settings.network.limit, async {
+        Ok(puller.bring_back(lost, limits).await)
+    });
     progress.finish(result.is_ok());
     result
 }

@@ -205,6 +205,31 @@ async fn one_failure_stops_the_other_layers() {
 }
 
 #[tokio::test]
+async fn what_is_complete_stays_though_another_layer_fails() {
+    let (good, bad) = (fat_layer("good", 200_000), fat_layer("bad", 100_000));
+    let (registry, reference) = serve(&ImageBuilder::new().layer(good.clone()).layer(bad.clone()).build());
+    let home = Home::new();
+    let gate = Gate::new();
+    registry.fault(Fault::on_blob(&bad.digest).corrupt_at(50_000).hold_after(10, &gate));
+    let good_is_there = async {
+        while home.layer_directories().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        gate.open();
+    };
+    let (pulled, ()) = tokio::join!(home.pull(&reference), good_is_there);
+    assert_eq!(pulled.unwrap_err().class(), ErrorClass::Integrity);
+    assert!(home.partial_downloads().is_empty());
+    home.store.blobs().verify(&good.digest).unwrap();
+
+    registry.clear_faults();
+    registry.clear();
+    home.pull(&reference).await.unwrap();
+    assert_eq!(registry.blob_bytes_served(&good.digest), 0);
+    assert_eq!(registry.blob_bytes_served(&bad.digest), bad.size());
+}
+
+#[tokio::test]
 async fn a_dropped_pull_is_resumed_where_it_was() {
     let layer = fat_layer("file", 1_000_000);
     let (registry, reference) = serve(&ImageBuilder::new().layer(layer.clone()).build());

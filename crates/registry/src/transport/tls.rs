@@ -36,16 +36,23 @@ impl Authorities {
 }
 
 fn roots(choice: Roots) -> RootCertStore {
-    let mut store = RootCertStore::empty();
-    if choice == Roots::System {
-        let found = rustls_native_certs::load_native_certs();
-        for error in &found.errors {
-            tracing::debug!(%error, "some certificate authorities of the system cannot be read");
-        }
-        let (added, ignored) = store.add_parsable_certificates(found.certs);
-        tracing::debug!(added, ignored, "read the certificate authorities of the system");
+    if choice == Roots::BuiltIn {
+        return trusted(Vec::new());
     }
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::debug!(%error, "some certificate authorities of the system cannot be read");
+    }
+    trusted(found.certs)
+}
+
+/// Returns what was found, or the built-in authorities if that is nothing.
+fn trusted(found: Vec<CertificateDer<'static>>) -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    let (added, ignored) = store.add_parsable_certificates(found);
+    tracing::debug!(added, ignored, "read the certificate authorities of the system");
     if store.is_empty() {
+        tracing::debug!("there are none, so the built-in ones are trusted");
         store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     store
@@ -210,5 +217,26 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_authorities_are_for_machines_without_any() {
+        let built_in = roots(Roots::BuiltIn).len();
+        assert!(built_in > 50, "{built_in}");
+        assert_eq!(trusted(Vec::new()).len(), built_in);
+        let nonsense = CertificateDer::from_slice(b"no certificate");
+        assert_eq!(trusted(vec![nonsense.clone()]).len(), built_in);
+        let own = unlade_test_support::Authority::new().pem();
+        let own = CertificateDer::from_pem_slice(own.as_bytes()).unwrap();
+        assert_eq!(
+            trusted(vec![nonsense, own]).len(),
+            1,
+            "what the system trusts is all that is trusted"
+        );
     }
 }

@@ -204,6 +204,31 @@ async fn the_scope_of_the_challenge_is_merged_with_ours() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_too_narrow_is_widened_once() {
+    let fixture = Fixture::start();
+    let auth = TokenAuth::new();
+    fixture.registry.require_token(auth.clone());
+    let bytes = noise(10_000);
+    let descriptor = fixture.push(&bytes);
+    let client = fixture.client();
+    pull(&fixture, &client).await.unwrap();
+    let challenge = format!(
+        "Bearer realm=\"{}\",service=\"fake-registry\",scope=\"repository:team/base:pull\",error=\"insufficient_scope\"",
+        fixture.registry.token_url()
+    );
+    let narrow = Fault::on_blobs().nth(1).status(403);
+    fixture.registry.fault(narrow.header("www-authenticate", &challenge));
+    assert_eq!(fetch(&client, &fixture.repository(), &descriptor).await.unwrap(), bytes);
+    assert_eq!(fixture.log()[3..], ["GET blob 403", "GET token 200", "GET blob 200"]);
+    let query = fixture.registry.requests()[4].query.clone().unwrap();
+    assert!(
+        query.contains("scope=repository%3Ateam%2Fapp%3Apull&scope=repository%3Ateam%2Fbase%3Apull"),
+        "{query}"
+    );
+    assert_eq!(auth.tokens_issued(), 2);
+}
+
+#[tokio::test]
 async fn another_repository_gets_its_token_without_being_refused_first() {
     let fixture = Fixture::start();
     fixture.registry.require_token(TokenAuth::new());

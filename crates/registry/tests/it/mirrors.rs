@@ -142,6 +142,41 @@ async fn whatever_a_mirror_answers_the_registry_is_asked() {
 }
 
 #[tokio::test]
+async fn a_mirror_whose_storage_fails_is_passed_over() {
+    // The mirror itself works, and sends its clients elsewhere for blobs.
+    for status in [None, Some(403), Some(404), Some(429), Some(500)] {
+        let (pair, storage) = (Pair::start(), FakeRegistry::start());
+        let url = match status {
+            None => nobody(),
+            Some(status) => {
+                storage.fault(Fault::on_anything().status(status));
+                storage.url()
+            }
+        };
+        let blob = format!("{url}/blob");
+        pair.mirror.fault(Fault::on_blobs().redirect(307, blob));
+        pair.everything(&pair.client()).await;
+        let asked = pair.fixture.registry.requests();
+        assert!(!asked.is_empty(), "{status:?}");
+        assert!(
+            asked.iter().all(|request| request.path.contains("/blobs/")),
+            "{status:?}: {asked:?}"
+        );
+    }
+    // Or sends a part of it.
+    let (pair, storage) = (Pair::start(), FakeRegistry::start());
+    let target = storage.serve_at("/blob", pair.blob.clone());
+    storage.fault(Fault::on_path("/blob").nth(1).cut_after(1000));
+    storage.fault(Fault::on_path("/blob").from(2).status(500));
+    pair.mirror.fault(Fault::on_blobs().redirect(307, target));
+    let fetched = fetch(&pair.client(), &pair.fixture.repository(), &pair.descriptor).await;
+    assert_eq!(fetched.unwrap(), pair.blob);
+    let asked = pair.fixture.registry.requests();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].range.as_deref(), Some("bytes=1000-"));
+}
+
+#[tokio::test]
 async fn a_mirror_that_hangs_is_passed_over() {
     let pair = Pair::start();
     pair.mirror.fault(Fault::on_anything().delay(Duration::from_mins(1)));

@@ -161,6 +161,14 @@ impl Running {
         self.wait()
     }
 
+    /// Sends SIGKILL if the process has not ended by now, and waits until it is gone.
+    #[must_use = "a failure is seen only by looking"]
+    pub fn kill_or_end(mut self) -> Finished {
+        // One that has ended stays a zombie until somebody waits for it, and a signal to it is lost.
+        drop(self.child.kill());
+        self.wait()
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
     }

@@ -2,6 +2,7 @@
 //!
 //! - [`Home`]: a store of its own for the [`Command`] under test, and what lies in it.
 //! - [`Finished`], [`Running`]: what a run gave, and one that is still going.
+//! - [`Random`]: moments and choices at random, which a seed gives again.
 //! - [`Filesystem`]: ext4, xfs or memory, mounted for one test, which can run full or lose its power.
 //! - [`RealRegistry`]: Debian's `docker-registry` on a loopback port.
 //! - [`Nginx`]: Debian's `nginx`, to which such a registry may send its clients for blobs.
@@ -16,12 +17,14 @@
     reason = "the harness fails its test by panicking, everywhere"
 )]
 
+mod account;
 mod binary;
 mod command;
 mod filesystem;
 mod home;
 mod network;
 mod nginx;
+mod random;
 pub mod real;
 mod registry;
 mod valve;
@@ -32,5 +35,6 @@ pub use filesystem::{Filesystem, Kind};
 pub use home::{Home, Leftovers, NOBODY, Pulled};
 pub use network::{FarSide, RealProxy};
 pub use nginx::{Nginx, Served};
+pub use random::{Random, count, setting};
 pub use registry::RealRegistry;
 pub use valve::Valve;

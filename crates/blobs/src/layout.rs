@@ -4,10 +4,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
-use unlade_sys::{Durability, TEMPORARY_PREFIX};
+use unlade_sys::{Durability, FileLock, TEMPORARY_PREFIX};
 
 use crate::ingest::remove_if_there;
 use crate::{Error, Result};
@@ -32,10 +31,6 @@ const EMPTY_INDEX: &[u8] =
 /// have been interrupted, and what a fresh filesystem brings.
 const STORE_NAMES: &[&str] = &[INDEX_FILE, BLOBS, INGEST, "layers", "staging", "locks", "lost+found"];
 const STORE_PREFIXES: &[&str] = &["metadata.db", TEMPORARY_PREFIX];
-
-/// A temporary file that has not been touched for so long belongs to a writer that was killed: what is written through
-/// one are small documents, in one go.
-const TEMPORARY_MAX_AGE: Duration = Duration::from_hours(1);
 
 #[derive(Deserialize)]
 struct LayoutDocument {
@@ -162,21 +157,14 @@ fn is_ours(name: &OsStr) -> bool {
     })
 }
 
-/// Removes what killed writers left. That it cannot be done (the store may be read-only) is no reason to fail.
+/// Removes what killed writers left: a writer that lives holds the lock of its file. That it cannot be done (the store may
+/// be read-only) is no reason to fail.
 fn sweep_temporaries(ingest: &Path) {
     let Ok(entries) = fs::read_dir(ingest) else { return };
-    let now = SystemTime::now();
     for entry in entries.flatten() {
-        let is_temporary = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.starts_with(TEMPORARY_PREFIX));
-        let is_old = || {
-            let modified = entry.metadata().and_then(|metadata| metadata.modified());
-            modified.is_ok_and(|time| now.duration_since(time).is_ok_and(|age| age > TEMPORARY_MAX_AGE))
-        };
-        if is_temporary
-            && is_old()
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(TEMPORARY_PREFIX))
+            && let Ok(Some(_lock)) = FileLock::try_exclusive_existing(&entry.path())
             && let Err(error) = remove_if_there(&entry.path())
         {
             tracing::debug!(%error, "a temporary file stays");

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::{Error, Result};
+use crate::{Error, FileLock, Result};
 
 /// How the names of the temporary files of [`write_atomic`] and its sisters begin.
 ///
-/// A file of such a name that has not been touched for a while was left by a process that was killed while it wrote,
-/// and may be deleted.
+/// Its writer keeps such a file locked ([`FileLock`]). One that nobody holds was left by a process that was killed while it
+/// wrote, and may be deleted by whoever gets its lock.
 pub const TEMPORARY_PREFIX: &str = ".unlade-tmp-";
 
 /// Whether a write waits until the disk has it.
@@ -123,28 +123,40 @@ pub(crate) fn split(path: &Path) -> Result<(&Path, &std::ffi::OsStr)> {
 /// A temporary file that is removed when it is dropped, unless it has been renamed.
 struct Temporary {
     path: PathBuf,
+    /// Says that its writer lives.
+    lock: FileLock,
     owned: bool,
 }
 
 impl Temporary {
     fn with_content(directory: &Path, bytes: &[u8], mode: u32, durability: Durability) -> Result<Self> {
-        let (temporary, mut file) = Self::create(directory)?;
+        let temporary = Self::create(directory)?;
+        let mut file = temporary.lock.file();
         file.write_all(bytes).map_err(Error::on("write", &temporary.path))?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(Error::on("set the mode of", &temporary.path))?;
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).map_err(Error::on("set the mode of", &temporary.path))?;
         if durability == Durability::Sync {
-            rustix::fs::fsync(&file).map_err(Error::on("sync", &temporary.path))?;
+            rustix::fs::fsync(file).map_err(Error::on("sync", &temporary.path))?;
         }
         Ok(temporary)
     }
 
-    fn create(directory: &Path) -> Result<(Self, File)> {
+    fn create(directory: &Path) -> Result<Self> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
             let count = COUNTER.fetch_add(1, Ordering::Relaxed);
             let path = directory.join(format!("{TEMPORARY_PREFIX}{}-{count}", std::process::id()));
             match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
-                Ok(fd) => return Ok((Self { path, owned: true }, File::from(fd))),
+                Ok(fd) => {
+                    // Somebody who looks for what the dead have left may have come before the lock; then that file is lost.
+                    let lock = FileLock::try_exclusive_file(File::from(fd), &path)?;
+                    if let Some(lock) = lock
+                        && lock.is_still_at_path()?
+                    {
+                        let owned = true;
+                        return Ok(Self { path, lock, owned });
+                    }
+                }
                 // Process ids repeat: across restarts, and across PID namespaces that share the directory.
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(Error::new("create", path, errno)),

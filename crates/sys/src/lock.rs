@@ -155,7 +155,7 @@ impl FileLock {
     }
 
     /// Says whether the file that is locked is the one that others will find at the path.
-    fn is_still_at_path(&self) -> Result<bool> {
+    pub(crate) fn is_still_at_path(&self) -> Result<bool> {
         let locked = rustix::fs::fstat(&self.file).map_err(Error::on("look at", &self.path))?;
         match rustix::fs::lstat(&self.path) {
             Ok(there) => Ok((locked.st_dev, locked.st_ino) == (there.st_dev, there.st_ino)),

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod crashes;
 mod debian;
 mod discard;
 mod exit_codes;

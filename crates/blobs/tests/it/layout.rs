@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use unlade_blobs::{BlobStore, Durability, Error};
 use unlade_oci::{Digest, ErrorClass};
+use unlade_sys::FileLock;
 
 use crate::{Fixture, ingest_files};
 
@@ -161,22 +162,25 @@ fn only_an_index_replaces_the_index() {
 }
 
 #[test]
-fn what_killed_writers_left_is_swept_once_it_is_old() {
+fn what_killed_writers_left_is_swept_and_what_is_being_written_stays() {
     let fixture = Fixture::new();
     let ingest = fixture.store.root().join("ingest");
-    let (old, new) = (ingest.join(".unlade-tmp-1-1"), ingest.join(".unlade-tmp-1-2"));
-    fs::write(&new, "x").unwrap();
-    let file = fs::File::create(&old).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_hours(2)).unwrap();
+    let (dead, alive) = (ingest.join(".unlade-tmp-1-1"), ingest.join(".unlade-tmp-1-2"));
+    fs::write(&dead, "x").unwrap();
+    fs::write(&alive, "x").unwrap();
+    let writer = FileLock::try_exclusive(&alive).unwrap().unwrap();
     let partial = ingest.join(format!("sha256-{}", "0".repeat(64)));
     fs::File::create(&partial)
         .unwrap()
         .set_modified(SystemTime::UNIX_EPOCH)
         .unwrap();
     fixture.another();
-    assert!(!old.exists());
-    assert!(new.exists(), "its writer may be alive");
+    assert!(!dead.exists());
+    assert!(alive.exists());
     assert!(partial.exists(), "a partial blob is no temporary file");
+    drop(writer);
+    fixture.another();
+    assert!(!alive.exists());
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use unlade_sys::{Durability, create_atomic_in, exchange, rename_no_replace, write_atomic, write_atomic_in};
+use unlade_sys::{Durability, FileLock, create_atomic_in, exchange, rename_no_replace, write_atomic, write_atomic_in};
 
 use crate::{directory_for_anyone, names, without_root};
 
@@ -128,4 +129,31 @@ fn exchange_swaps_files_and_directories() {
     assert!(at("file").is_dir());
     assert_eq!(fs::read(at("dir")).unwrap(), b"content");
     assert!(exchange(&at("file"), &at("missing")).unwrap_err().is_not_found());
+}
+
+#[test]
+fn whoever_removes_what_nobody_holds_does_not_disturb_writers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for entry in fs::read_dir(directory.path()).unwrap() {
+                    let path = entry.unwrap().path();
+                    if path != directory.path().join("file")
+                        && let Ok(Some(_lock)) = FileLock::try_exclusive_existing(&path)
+                    {
+                        fs::remove_file(&path).unwrap();
+                    }
+                }
+            }
+        });
+        for round in 0..2_000_u32 {
+            write_atomic(&path, &round.to_le_bytes(), 0o644).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(fs::read(&path).unwrap(), 1_999_u32.to_le_bytes());
+    assert_eq!(names(directory.path()), ["file"]);
 }

@@ -83,6 +83,16 @@ impl Command {
         self
     }
 
+    /// Runs where the file `boot` stands for the kernel's identifier of the boot. Takes root.
+    pub(crate) fn under_boot(mut self, boot: &Path) -> Self {
+        let mut outer = std::process::Command::new("unshare");
+        let bind = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+        outer.args(["--mount", "sh", "-c", bind]).arg(boot);
+        self.command = network::wrapped(outer, &self.command);
+        self.command.stdin(Stdio::null());
+        self
+    }
+
     /// Runs to the end.
     #[must_use = "a failure is seen only by looking"]
     pub fn run(self) -> Finished {
@@ -147,6 +157,12 @@ impl Running {
             stderr: self.stderr(),
             line: std::mem::take(&mut self.line),
         }
+    }
+
+    /// Tells whether it has ended, and well.
+    pub fn has_succeeded(&mut self) -> bool {
+        let ended = self.child.try_wait().expect("a child can be waited for");
+        ended.is_some_and(|status| status.success())
     }
 
     /// Sends SIGINT, as Ctrl-C does.

@@ -104,13 +104,25 @@ impl Filesystem {
         self.mounted = false;
     }
 
-    /// Stops it as a power loss does: what is not on the disk is lost, and nothing is written any more. Then it is mounted
-    /// anew, which replays its journal.
-    pub fn lose_power(&mut self) {
-        // `-f` without flushing the log: FSOP_GOING_FLAGS_NOLOGFLUSH, which ext4 understands as well.
+    /// Stops it as a power loss does: what is not on the disk is lost, and nothing is written any more.
+    pub fn cut_power(&self) {
+        // Without `-f`, which would flush the log: FSOP_GOING_FLAGS_NOLOGFLUSH, which ext4 understands as well.
         real::run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.path()));
-        self.unmount();
-        self.mount();
+    }
+
+    /// Mounts it anew after a power loss, which replays its journal. No process may be in it.
+    pub fn mount_again(&mut self) {
+        for _ in 0..100 {
+            self.unmount();
+            self.mount();
+            let probe = self.path().join("probe");
+            if fs::write(&probe, "").and_then(|()| fs::remove_file(&probe)).is_ok() {
+                return;
+            }
+            // The mount namespace of a process that has just died still had it, so it is the stopped one that came back.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{} stays stopped", self.path().display());
     }
 
     fn image(&self) -> PathBuf {

@@ -22,6 +22,7 @@ pub struct Home {
     store: PathBuf,
     program: PathBuf,
     user: Option<u32>,
+    boot: Option<PathBuf>,
 }
 
 impl Home {
@@ -34,6 +35,7 @@ impl Home {
             directory,
             program: binary().to_owned(),
             user: None,
+            boot: None,
         }
     }
 
@@ -59,6 +61,13 @@ impl Home {
         home
     }
 
+    /// From here on commands run as if the machine had been started under this identifier. Takes root.
+    pub fn set_boot(&mut self, identifier: &str) {
+        let file = self.path("boot_id");
+        fs::write(&file, identifier).expect("a file for the identifier");
+        self.boot = Some(file);
+    }
+
     /// Begins a command line.
     pub fn unlade<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let command = Command::new(&self.program)
@@ -66,9 +75,13 @@ impl Home {
             .env("HOME", self.directory.path().join("home"))
             .env("UNLADE_CERTS_DIRS", self.path("certs.d"))
             .env("CONTAINERS_REGISTRIES_CONF", self.path("registries.conf"));
-        match self.user {
+        let command = match self.user {
             Some(id) => command.user(id),
             None => command.env("UNLADE_HOME", &self.store),
+        };
+        match &self.boot {
+            Some(boot) => command.under_boot(boot),
+            None => command,
         }
     }
 

@@ -153,6 +153,11 @@ fn next_port() -> u16 {
 pub(crate) fn inside(namespace: &str, command: &Command) -> Command {
     let mut outer = Command::new("ip");
     outer.args(["netns", "exec", namespace]);
+    wrapped(outer, command)
+}
+
+/// Returns the same command as the arguments of another one. The pipes are not taken over.
+pub(crate) fn wrapped(mut outer: Command, command: &Command) -> Command {
     outer.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {

@@ -16,7 +16,10 @@ impl Random {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         let seed = setting("UNLADE_TEST_SEED", u64::from(now.subsec_nanos()) | 1);
-        println!("UNLADE_TEST_SEED={seed}");
+        #[expect(clippy::print_stdout, reason = "a test's own output")]
+        {
+            println!("UNLADE_TEST_SEED={seed}");
+        }
         Self::from_seed(seed)
     }
 

@@ -281,13 +281,27 @@ impl StagedLayer {
             self.directory.set_own_mode(mode | 0o200)?;
         }
         if !unlade_sys::rename_no_replace(&self.tree, target)? {
-            unlade_sys::exchange(&self.tree, target)?;
+            self.exchange(target, durability)?;
         }
         if is_locked {
             self.directory.set_own_mode(mode)?;
         }
         if let (Durability::Sync, Some(layers)) = (durability, target.parent()) {
             unlade_sys::sync_directory(layers)?;
+        }
+        Ok(())
+    }
+
+    /// Lets what stands at `target` and the tree change places. On xfs both get new times by that: the entry for the
+    /// directory above is written in each.
+    fn exchange(&self, target: &Path, durability: Durability) -> Result<(), Error> {
+        let times = self.directory.own_times()?;
+        unlade_sys::exchange(&self.tree, target)?;
+        if self.directory.own_times()?.last_modification != times.last_modification {
+            self.directory.set_own_times(&times)?;
+            if durability == Durability::Sync {
+                unlade_sys::sync_directory(target)?;
+            }
         }
         Ok(())
     }

@@ -146,6 +146,8 @@ pub enum DirectoryProblem {
         /// Why not.
         reason: String,
     },
+    /// A power loss may have taken it, and its blob is not there, or damaged: nothing tells what it should be.
+    Doubtful,
 }
 
 impl fmt::Display for DamageKind {
@@ -189,6 +191,9 @@ impl fmt::Display for DirectoryProblem {
                 }
             }
             Self::Unreadable { reason } => write!(f, "cannot be read: {reason}"),
+            Self::Doubtful => f.write_str(
+                "was not on the disk yet when the machine was last started, and no blob is there to compare it with",
+            ),
         }
     }
 }
@@ -210,6 +215,16 @@ impl Store {
         check.layers()?;
         check.finish()
     }
+}
+
+/// What holding a layer directory against its layer has shown.
+enum Compared {
+    /// It is what its layer says.
+    Whole,
+    /// There is nothing that it could be held against.
+    NotAtAll,
+    /// It is not what it should be.
+    Problem(DirectoryProblem),
 }
 
 /// One look at a store.
@@ -383,18 +398,23 @@ impl<'a> Check<'a> {
                 None => layer.as_ref().is_some_and(|layer| layer.is_empty),
             };
             let path = record.path();
-            let problem = if !is_in_place(&path, is_empty) {
-                Some(DirectoryProblem::Missing)
+            let compared = if !is_in_place(&path, is_empty) {
+                Compared::Problem(DirectoryProblem::Missing)
             } else if self.is_deep() {
                 let summary = self.store.database.directory_summary(row)?.map(summary);
                 self.compare(&record, &path, &summary.unwrap_or_default())?
             } else {
-                None
+                Compared::NotAtAll
             };
-            match problem {
-                None if self.is_deep() && !trusted && record.chain_id.is_none() => self.verified_directories.push(row),
-                None => self.result.doubtful += u64::from(!trusted),
-                Some(problem) => self.directory_damage(row, &record, path, problem)?,
+            match compared {
+                Compared::Whole if !trusted => self.verified_directories.push(row),
+                Compared::Whole => {}
+                // Whatever a power loss has left of it, nothing here tells.
+                Compared::NotAtAll if self.is_deep() && !trusted && record.chain_id.is_none() => {
+                    self.directory_damage(row, &record, path, DirectoryProblem::Doubtful)?;
+                }
+                Compared::NotAtAll => self.result.doubtful += u64::from(!trusted),
+                Compared::Problem(problem) => self.directory_damage(row, &record, path, problem)?,
             }
         }
         // Blobs that no directory was held against.
@@ -433,15 +453,10 @@ impl<'a> Check<'a> {
     }
 
     /// Holds a directory against one of the blobs that its layer comes as, and hashes that blob on the way.
-    fn compare(
-        &mut self,
-        record: &LayerDirectoryRecord,
-        path: &Path,
-        summary: &Summary,
-    ) -> Result<Option<DirectoryProblem>, Error> {
+    fn compare(&mut self, record: &LayerDirectoryRecord, path: &Path, summary: &Summary) -> Result<Compared, Error> {
         if record.chain_id.is_some() {
             self.result.not_compared += 1;
-            return Ok(None);
+            return Ok(Compared::NotAtAll);
         }
         for source in self.store.database.blobs_of_layer(&record.diff_id)? {
             if !self.blobs.contains_key(&source.blob) || self.hashed.get(&source.blob) == Some(&false) {
@@ -452,23 +467,26 @@ impl<'a> Check<'a> {
                     self.hashed.insert(source.blob, true);
                     self.result.entries += comparison.entries;
                     self.result.unreadable += comparison.unreadable;
-                    return Ok((comparison.count > 0).then_some(DirectoryProblem::Differs {
-                        differences: comparison.differences,
-                        count: comparison.count,
-                    }));
+                    return Ok(match comparison.count {
+                        0 => Compared::Whole,
+                        count => Compared::Problem(DirectoryProblem::Differs {
+                            differences: comparison.differences,
+                            count,
+                        }),
+                    });
                 }
                 Err(failure) => {
                     // Either the blob is bad, or the directory cannot be read.
                     let size = self.blobs.get(&source.blob).map_or(0, |blob| blob.size);
                     match self.blob_problem(&source.blob, size, true)? {
                         Some(problem) => self.blob_damage(&source.blob, problem)?,
-                        None => return Ok(Some(DirectoryProblem::Unreadable { reason: failure })),
+                        None => return Ok(Compared::Problem(DirectoryProblem::Unreadable { reason: failure })),
                     }
                 }
             }
         }
         self.result.not_compared += 1;
-        Ok(None)
+        Ok(Compared::NotAtAll)
     }
 
     fn compare_with(

@@ -16,7 +16,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timestamps, Uid};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, StatxFlags, StatxTimestamp, Timespec,
+    Timestamps, Uid,
+};
 use rustix::io::Errno;
 
 use crate::{Error, Result};
@@ -260,6 +263,21 @@ impl Dir {
         component(name)
             .and_then(|name| rustix::fs::utimensat(&self.fd, name, times, AtFlags::SYMLINK_NOFOLLOW))
             .map_err(|errno| self.error("set the times of", name, errno))
+    }
+
+    /// Returns access and modification time of the directory itself.
+    pub fn own_times(&self) -> Result<Timestamps> {
+        let flags = StatxFlags::ATIME | StatxFlags::MTIME;
+        let stat = rustix::fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, flags)
+            .map_err(Error::on("read the attributes of", &self.path))?;
+        let time = |time: StatxTimestamp| Timespec {
+            tv_sec: time.tv_sec,
+            tv_nsec: time.tv_nsec.into(),
+        };
+        Ok(Timestamps {
+            last_access: time(stat.stx_atime),
+            last_modification: time(stat.stx_mtime),
+        })
     }
 
     /// Sets access and modification time of the directory itself.

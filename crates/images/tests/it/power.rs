@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use unlade_images::{Durability, Settled, Store, StoreOptions};
+use unlade_images::{Damage, DamageKind, Depth, DirectoryProblem, Durability, Settled, Store, StoreOptions};
 
 use crate::support::{
     BOOT, Fixture, bring_in, bring_in_layer, image, layer, manifest_of, overwrite, platform, reference,
@@ -64,6 +64,35 @@ fn what_was_flushed_is_trusted_under_any_boot() {
     let later = fixture.under_boot(LATER);
     assert!(is_complete(&later, true) && is_complete(&later, false));
     assert_eq!(fixture.store.settle(Duration::ZERO).unwrap(), Settled::default());
+}
+
+#[test]
+fn what_nothing_can_be_held_against_is_not_taken_for_whole() {
+    for damage in [true, false] {
+        let fixture = Fixture::new();
+        let layer = layer("a");
+        bring_in(&fixture.store, "app", &image(std::slice::from_ref(&layer)), true);
+        let blob = fixture.store.blobs().path(&layer.digest);
+        if damage {
+            overwrite(&blob, b"");
+        } else {
+            fs::remove_file(&blob).unwrap();
+        }
+        overwrite(&fixture.layer_directory(&layer).join("etc/name"), b"");
+        let later = fixture.under_boot(LATER);
+        let verification = later.verify(Depth::Deep).unwrap();
+        let is_doubtful = |damage: &Damage| {
+            matches!(
+                damage.kind,
+                DamageKind::Directory {
+                    problem: DirectoryProblem::Doubtful,
+                    ..
+                }
+            )
+        };
+        assert!(verification.damage.iter().any(is_doubtful), "{verification:?}");
+        assert!(!is_complete(&later, true));
+    }
 }
 
 #[test]

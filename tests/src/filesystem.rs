@@ -18,6 +18,8 @@ pub enum Kind {
     Xfs,
     /// Memory.
     Tmpfs,
+    /// Memory, without extended attributes.
+    Ramfs,
 }
 
 /// A filesystem that is mounted; it is unmounted when dropped.
@@ -40,7 +42,7 @@ impl Filesystem {
         };
         let image = filesystem.image();
         match kind {
-            Kind::Tmpfs => {}
+            Kind::Tmpfs | Kind::Ramfs => {}
             Kind::Ext4 => {
                 File::create(&image)
                     .and_then(|file| file.set_len(bytes))
@@ -92,6 +94,7 @@ impl Filesystem {
         let mut mount = Command::new("mount");
         match self.kind {
             Kind::Tmpfs => mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]),
+            Kind::Ramfs => mount.args(["-t", "ramfs", "ramfs"]),
             Kind::Ext4 | Kind::Xfs => mount.args(["-o", "loop"]).arg(self.image()),
         };
         real::run(mount.arg(self.path()));

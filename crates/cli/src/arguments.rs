@@ -204,7 +204,7 @@ pub(crate) struct Pull {
     #[arg(long)]
     pub(crate) no_extract: bool,
     /// Each REF is an artifact (a chart, a model, a signature …): keep its blobs as they are
-    #[arg(long, conflicts_with_all = ["image", "image_group", "layer_path", "no_extract", "whiteouts"])]
+    #[arg(long, conflicts_with_all = ["image", "image_group", "layer_path", "no_extract", "whiteouts", "ownership"])]
     pub(crate) artifact: bool,
     /// Keep the layer directories, throw the blobs of layers away
     #[arg(long, conflicts_with = "no_extract")]
@@ -212,6 +212,9 @@ pub(crate) struct Pull {
     /// How a layer's removals are kept in its directory, overlay by default
     #[arg(long, value_name = "FORM")]
     pub(crate) whiteouts: Option<Whiteouts>,
+    /// Whom the files of layers belong to; by default root preserves owners, anybody else records them
+    #[arg(long, value_name = "HOW")]
+    pub(crate) ownership: Option<Ownership>,
     /// Whether to wait until the disk has it all, lazy by default
     #[arg(long, value_name = "HOW")]
     pub(crate) durability: Option<Durability>,
@@ -258,6 +261,27 @@ pub(crate) enum Whiteouts {
     Overlay,
     /// As files named .wh.NAME, as in the layer
     Oci,
+}
+
+/// Whom files belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ownership {
+    /// To whom the layer says; takes root
+    Preserve,
+    /// To you, and an attribute of each file has what the layer says
+    Record,
+    /// To you
+    Squash,
+}
+
+impl From<Ownership> for unlade_images::Ownership {
+    fn from(ownership: Ownership) -> Self {
+        match ownership {
+            Ownership::Preserve => Self::Preserve,
+            Ownership::Record => Self::Record,
+            Ownership::Squash => Self::Squash,
+        }
+    }
 }
 
 /// Whether a command waits for the disk.

@@ -13,7 +13,7 @@ use toml::Spanned;
 use unlade_oci::Platform;
 use unlade_reference::Registry;
 
-use crate::arguments::{Durability, Whiteouts};
+use crate::arguments::{Durability, Ownership, Whiteouts};
 use crate::network::{NetworkTable, ProxyTable};
 use crate::quantity::ByteSize;
 use crate::registries::RegistryTable;
@@ -50,6 +50,7 @@ pub(crate) struct ConfigFile {
     pub(crate) layer_path: Option<Setting<PathBuf>>,
     pub(crate) platform: Option<Setting<Platform>>,
     pub(crate) whiteouts: Option<Setting<Whiteouts>>,
+    pub(crate) ownership: Option<Setting<Ownership>>,
     pub(crate) durability: Option<Setting<Durability>>,
     pub(crate) connections: Option<Setting<NonZeroUsize>>,
     pub(crate) workers: Option<Setting<NonZeroUsize>>,
@@ -89,6 +90,7 @@ struct Wire {
     layer_path: Option<Spanned<AbsolutePath>>,
     platform: Option<Spanned<Text<Platform>>>,
     whiteouts: Option<Spanned<WireWhiteouts>>,
+    ownership: Option<Spanned<WireOwnership>>,
     durability: Option<Spanned<WireDurability>>,
     connections: Option<Spanned<NonZeroUsize>>,
     workers: Option<Spanned<NonZeroUsize>>,
@@ -111,6 +113,14 @@ struct Wire {
 enum WireWhiteouts {
     Overlay,
     Oci,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WireOwnership {
+    Preserve,
+    Record,
+    Squash,
 }
 
 #[derive(Deserialize)]
@@ -241,6 +251,13 @@ impl ConfigFile {
                     WireWhiteouts::Oci => Whiteouts::Oci,
                 })
             }),
+            ownership: placed(wire.ownership, place).map(|setting| {
+                setting.map(|ownership| match ownership {
+                    WireOwnership::Preserve => Ownership::Preserve,
+                    WireOwnership::Record => Ownership::Record,
+                    WireOwnership::Squash => Ownership::Squash,
+                })
+            }),
             durability: placed(wire.durability, place).map(|setting| {
                 setting.map(|durability| match durability {
                     WireDurability::Lazy => Durability::Lazy,
@@ -273,6 +290,7 @@ impl ConfigFile {
             layer_path: self.layer_path.or(lower.layer_path),
             platform: self.platform.or(lower.platform),
             whiteouts: self.whiteouts.or(lower.whiteouts),
+            ownership: self.ownership.or(lower.ownership),
             durability: self.durability.or(lower.durability),
             connections: self.connections.or(lower.connections),
             workers: self.workers.or(lower.workers),
@@ -333,6 +351,7 @@ default-registry = "registry.example.com"
 layer-path = "/layers"
 platform = "linux/aarch64"
 whiteouts = "oci"
+ownership = "squash"
 durability = "sync"
 connections = 3
 workers = 2
@@ -366,6 +385,7 @@ no-proxy = ["10.0.0.0/8", ".corp.example"]
         assert_eq!(config.default_registry.unwrap().value.as_str(), "registry.example.com");
         assert_eq!(config.platform.unwrap().value.to_string(), "linux/arm64");
         assert_eq!(config.whiteouts.unwrap().value, Whiteouts::Oci);
+        assert_eq!(config.ownership.unwrap().value, Ownership::Squash);
         let directories = config.registries.certs_dirs.unwrap().value;
         assert_eq!(directories, ["/c/1", "/c/2"].map(PathBuf::from));
         assert_eq!(config.registries.registries_conf.unwrap().value, Path::new("/dev/null"));
@@ -382,7 +402,7 @@ no-proxy = ["10.0.0.0/8", ".corp.example"]
             group.source,
             Source::File {
                 path: "/c.toml".into(),
-                line: 16
+                line: 17
             }
         );
         assert_eq!(
@@ -404,6 +424,7 @@ no-proxy = ["10.0.0.0/8", ".corp.example"]
             ("[aliases]\n\"a b\" = \"docker.io\"", 2, "registry"),
             ("[image-groups]\nweb = \"nginx\"", 2, "expected a sequence"),
             ("whiteouts = \"aufs\"", 1, "unknown variant `aufs`"),
+            ("ownership = \"mine\"", 1, "unknown variant `mine`"),
             ("durability = \"none\"", 1, "unknown variant `none`"),
             (
                 "[proxy]\nhttps = \"ftp://me:hunter2@p\"",

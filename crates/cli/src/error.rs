@@ -205,6 +205,12 @@ impl Error {
             {
                 return Some("`unlade pull --artifact` keeps the blobs of an artifact".to_owned());
             }
+            _ if self.is_owner_refused() => {
+                return Some(
+                    "without root, `--ownership record` keeps owners in an attribute, and `--ownership squash` leaves them out"
+                        .to_owned(),
+                );
+            }
             Self::Pull(unlade_pull::Error::NotLocal { .. }) => {
                 return Some("without --policy never it is fetched".to_owned());
             }
@@ -340,6 +346,21 @@ impl Error {
                 }
             }
             _ => None,
+        }
+    }
+
+    /// Whether a user who is not root was to give a file away.
+    fn is_owner_refused(&self) -> bool {
+        let refused = |error: &unlade_extract::Error| matches!(error, unlade_extract::Error::OwnerRefused { .. });
+        match self {
+            Self::Pull(unlade_pull::Error::Layer { source, .. } | unlade_pull::Error::Store { source }) => {
+                match &**source {
+                    Cause::Extract(error) => refused(error),
+                    Cause::Images(unlade_images::Error::Layer { source, .. }) => refused(source),
+                    _ => false,
+                }
+            }
+            _ => false,
         }
     }
 

@@ -59,6 +59,7 @@ impl Session {
             root: self.settings.home()?.value.clone(),
             layer_path: self.settings.layer_path.as_ref().map(|path| path.value.clone()),
             whiteouts,
+            ownership: self.settings.ownership.as_ref().map(|ownership| ownership.value.into()),
             durability: match self.settings.durability.value {
                 arguments::Durability::Lazy => Durability::Lazy,
                 arguments::Durability::Sync => Durability::Sync,

@@ -8,7 +8,7 @@ use unlade_oci::{ErrorClass, Platform};
 use unlade_reference::{Defaults, ParseError};
 use unlade_registry::ProxyError;
 
-use crate::arguments::{AuthCommand, AuthFile, Command, Durability, Global, Limits, Login, Whiteouts};
+use crate::arguments::{AuthCommand, AuthFile, Command, Durability, Global, Limits, Login, Ownership, Whiteouts};
 use crate::config_file::{ConfigError, ConfigFile, LimitsTable};
 use crate::credentials::LoginSettings;
 use crate::environment::{self, Environment, Variable};
@@ -157,6 +157,7 @@ struct Flags<'a> {
     layer_path: Option<&'a PathBuf>,
     platform: Option<&'a Platform>,
     whiteouts: Option<Whiteouts>,
+    ownership: Option<Ownership>,
     durability: Option<Durability>,
     limits: Option<&'a Limits>,
     login: Login,
@@ -172,6 +173,7 @@ impl<'a> Flags<'a> {
                 layer_path: pull.layer_path.as_ref(),
                 platform: pull.platform.as_ref(),
                 whiteouts: pull.whiteouts,
+                ownership: pull.ownership,
                 durability: pull.durability,
                 limits: Some(&pull.limits),
                 login: pull.login.clone(),
@@ -273,6 +275,8 @@ pub(crate) struct Settings {
     pub(crate) platform: Option<Setting<Platform>>,
     /// The form of whiteouts.
     pub(crate) whiteouts: Setting<Whiteouts>,
+    /// Whom the files of layers belong to, if not to whom they do by default.
+    pub(crate) ownership: Option<Setting<Ownership>>,
     /// Whether a command waits for the disk.
     pub(crate) durability: Setting<Durability>,
     /// Groups of images.
@@ -318,6 +322,7 @@ impl Settings {
                     value: Whiteouts::Overlay,
                     source: Source::Default,
                 }),
+            ownership: from_flag("--ownership", flags.ownership).or(file.ownership),
             durability: from_flag("--durability", flags.durability)
                 .or(file.durability)
                 .unwrap_or(Setting {

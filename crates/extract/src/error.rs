@@ -84,6 +84,18 @@ pub enum Error {
         /// The operation that failed.
         source: unlade_sys::Error,
     },
+    /// A user who is not root was to give a file to another.
+    #[error("the entry {path} cannot be given to its owner {uid}:{gid}, which takes root")]
+    OwnerRefused {
+        /// The entry's path.
+        path: RawPath,
+        /// The owner's user id.
+        uid: u32,
+        /// The owner's group id.
+        gid: u32,
+        /// The operation that failed.
+        source: unlade_sys::Error,
+    },
     /// [`Progress::cancel`](crate::Progress::cancel) was called.
     #[error("the extraction was cancelled")]
     Cancelled,
@@ -102,7 +114,7 @@ impl Error {
             | Self::ArchiveTruncated { .. }
             | Self::Refused { .. }
             | Self::Limit { .. } => ErrorClass::Rejected,
-            Self::Write { .. } => ErrorClass::Storage,
+            Self::Write { .. } | Self::OwnerRefused { .. } => ErrorClass::Storage,
             Self::Cancelled => ErrorClass::Interrupted,
         }
     }

@@ -52,7 +52,7 @@ pub use crate::entry::{Content as EntryContent, Entry, EntrySink, Extent, Kind, 
 pub use crate::error::Error;
 use crate::lower::RemovalSink;
 pub use crate::lower::{Lower, LowerKind, LowerNode, Removals};
-pub use crate::options::{Limits, Options, Privilege, Whiteouts};
+pub use crate::options::{Limits, Options, Ownership, Privilege, Whiteouts};
 pub use crate::progress::{Progress, Total};
 pub use crate::raw_path::{EscapeError, RawPath};
 pub use crate::report::{Content, LayerReport};

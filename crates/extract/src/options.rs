@@ -5,6 +5,8 @@
 pub struct Options {
     /// The form in which removals are kept.
     pub whiteouts: Whiteouts,
+    /// Whom the files belong to.
+    pub ownership: Ownership,
     /// What the process may do to files.
     pub privilege: Privilege,
     /// Where extraction gives up.
@@ -16,10 +18,11 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Overlay whiteouts, the privilege of the process, the default limits, confined.
+    /// Overlay whiteouts, the privilege of the process and the ownership that goes with it, the default limits, confined.
     fn default() -> Self {
         Self {
             whiteouts: Whiteouts::Overlay,
+            ownership: Privilege::of_process().ownership(),
             privilege: Privilege::of_process(),
             limits: Limits::default(),
             confine: true,
@@ -36,12 +39,33 @@ pub enum Whiteouts {
     Oci,
 }
 
+/// Whom files belong to, and where it is kept what the layer says of it. Modes are the layer's in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ownership {
+    /// To whom the layer says. What a user who is not root may not give away is an error.
+    Preserve,
+    /// To the caller. The owner and mode that the layer says are in `user.containers.override_stat` of every file and
+    /// directory; devices and FIFOs are empty files that say there what they are meant to be.
+    Record,
+    /// To the caller, and what the layer says is forgotten. Devices that cannot be made are empty files.
+    Squash,
+    /// To whom the layer says, as seen in the user namespace that the process is in. What has no place there is counted.
+    Userns,
+}
+
+impl Ownership {
+    /// Says whether owners are set.
+    pub(crate) const fn sets_owners(self) -> bool {
+        matches!(self, Self::Preserve | Self::Userns)
+    }
+}
+
 /// What the process may do to the files it makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
-    /// Owners are set and devices made, as root can.
+    /// Anything, as root can.
     Root,
-    /// Files belong to the caller; meant owner, mode and device go to `user.containers.override_stat`.
+    /// Only what their owner can.
     User,
 }
 
@@ -49,6 +73,14 @@ impl Privilege {
     /// Returns what the effective user of this process may do.
     pub fn of_process() -> Self {
         if unlade_sys::is_root() { Self::Root } else { Self::User }
+    }
+
+    /// Returns the ownership that is the default with it: root preserves, anybody else records.
+    pub const fn ownership(self) -> Ownership {
+        match self {
+            Self::Root => Ownership::Preserve,
+            Self::User => Ownership::Record,
+        }
     }
 }
 

@@ -16,8 +16,12 @@ pub enum Note {
     OwnerRecorded,
     /// The owner could neither be set nor recorded: the file belongs to the caller, and only that.
     OwnerLost,
-    /// A device node was made as an empty file (without root, or where the kernel refused it).
+    /// The file belongs to the caller, as was asked for, and not to whom the layer says.
+    OwnerSquashed,
+    /// A device node was made as an empty file (where owners are recorded, or where the kernel refused it).
     DeviceAsFile,
+    /// A FIFO was made as an empty file, where owners are recorded.
+    FifoAsFile,
     /// An extended attribute that describes the machine that packed the layer was dropped.
     XattrDropped,
     /// An overlayfs attribute was escaped, so that it cannot act.
@@ -44,6 +48,9 @@ pub enum Note {
     WhiteoutAsXattr,
     /// A directory was made opaque by a `user.` attribute, since the kernel refused the `trusted.` one.
     OpaqueAsUserXattr,
+    /// A directory was made opaque by a file `.wh..wh..opq`, since the filesystem has no such attributes. Overlayfs does not
+    /// read that.
+    OpaqueAsFile,
     /// A whiteout was left out: its path is brought by the layer itself, or nothing below can be seen there anyway.
     WhiteoutWithoutEffect,
     /// A hard link's target is not in this layer; nothing was made.
@@ -68,7 +75,9 @@ impl fmt::Display for Note {
         f.write_str(match self {
             Self::OwnerRecorded => "owner recorded instead of set",
             Self::OwnerLost => "owner neither set nor recorded",
+            Self::OwnerSquashed => "owner left out as asked for",
             Self::DeviceAsFile => "device node made as an empty file",
+            Self::FifoAsFile => "FIFO made as an empty file",
             Self::XattrDropped => "attribute dropped that describes another machine",
             Self::XattrEscaped => "overlayfs attribute escaped",
             Self::XattrUnsupported => "attribute left out that the filesystem does not have",
@@ -82,6 +91,7 @@ impl fmt::Display for Note {
             Self::AufsIgnored => "entry of aufs ignored",
             Self::WhiteoutAsXattr => "whiteout kept as an attribute",
             Self::OpaqueAsUserXattr => "directory made opaque by a user attribute",
+            Self::OpaqueAsFile => "directory made opaque by a file, which overlayfs does not read",
             Self::WhiteoutWithoutEffect => "whiteout without effect left out",
             Self::HardLinkToLower => "hard link left out whose target is in a lower layer",
             Self::LowerFileCopied => "file of a lower layer copied as the target of a hard link",

@@ -142,13 +142,14 @@ impl LayerWork {
         let mut directory = None;
         if let Some(staged) = staged {
             is_empty = staged.is_empty()?;
-            let target = self.store.layers.directory(&self.diff_id, self.store.form);
+            let place = self.store.place();
+            let target = self.store.layers.directory(&self.diff_id, &place);
             staged.publish(&target, self.store.durability)?;
             directory = Some(LayerDirectoryRecord {
                 diff_id: self.diff_id.clone(),
                 chain_id: None,
-                place: self.store.place(),
-                name: LayerRoot::name(&self.diff_id, self.store.form),
+                name: self.store.layers.name(&self.diff_id, &place),
+                place,
                 entries: report.entries,
                 durability: self.store.written(),
             });

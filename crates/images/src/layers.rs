@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fs, io, process};
 
-use unlade_metadata::{LayerDirectoryRecord, LayerForm};
+use unlade_metadata::{LayerDirectoryRecord, LayerForm, LayerOwnership, LayerPlace};
 use unlade_oci::Digest;
 use unlade_sys::{Dir, Durability, FileLock};
 
@@ -28,18 +28,14 @@ pub(crate) struct LayerRoot {
     layers: PathBuf,
     staging: PathBuf,
     locks: PathBuf,
+    /// The ownership whose directories have no word for it in their names: what is the default for whom this belongs to.
+    usual: LayerOwnership,
 }
 
 impl LayerRoot {
     /// The one inside the store.
     pub(crate) fn of_store(root: &Path) -> Result<Self, Error> {
-        let root = Self {
-            layers: root.join("layers"),
-            staging: root.join("staging"),
-            locks: root.join("locks"),
-        };
-        root.create()?;
-        Ok(root)
+        Self::create(root.join("layers"), root.join("staging"), root.join("locks"))
     }
 
     /// One that a user has named. What is recorded is its real path, so that it is the same one by whatever way it is named.
@@ -47,50 +43,61 @@ impl LayerRoot {
         fs::create_dir_all(path).map_err(|source| unlade_sys::Error::new("create the directory", path, source))?;
         let layers = fs::canonicalize(path).map_err(|source| unlade_sys::Error::new("resolve", path, source))?;
         let own = layers.join(".unlade");
-        let root = Self {
-            layers,
-            staging: own.join("staging"),
-            locks: own.join("locks"),
-        };
-        root.create()?;
-        Ok(root)
+        Self::create(layers, own.join("staging"), own.join("locks"))
     }
 
     /// Makes the directories. The layer directory itself may be shared with others, so only what is ours is private.
-    fn create(&self) -> Result<(), Error> {
-        fs::create_dir_all(&self.layers)
-            .map_err(|source| unlade_sys::Error::new("create the directory", &self.layers, source))?;
-        unlade_sys::create_private_dir(&self.staging)?;
-        unlade_sys::create_private_dir(&self.locks)?;
-        Ok(())
+    fn create(layers: PathBuf, staging: PathBuf, locks: PathBuf) -> Result<Self, Error> {
+        use std::os::unix::fs::MetadataExt as _;
+        fs::create_dir_all(&layers)
+            .map_err(|source| unlade_sys::Error::new("create the directory", &layers, source))?;
+        unlade_sys::create_private_dir(&staging)?;
+        unlade_sys::create_private_dir(&locks)?;
+        let owner = fs::metadata(&layers).map_err(|source| unlade_sys::Error::new("look at", &layers, source))?;
+        let usual = if owner.uid() == 0 {
+            LayerOwnership::Preserve
+        } else {
+            LayerOwnership::Record
+        };
+        Ok(Self {
+            layers,
+            staging,
+            locks,
+            usual,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.layers
     }
 
-    /// Returns the name of a layer's directory. It has no colon, which would end a path in mount options. The two forms have
-    /// names of their own, so that one never stands where the other is expected.
-    pub(crate) fn name(diff_id: &Digest, form: LayerForm) -> String {
-        let suffix = match form {
-            LayerForm::Overlay => "extracted",
-            LayerForm::Oci => "oci.extracted",
-        };
-        format!("{}-{}.{suffix}", diff_id.algorithm(), diff_id.hex())
+    /// Returns the name of a layer's directory. It has no colon, which would end a path in mount options. Directories of
+    /// another form or ownership have names of their own, so that one never stands where the other is expected.
+    pub(crate) fn name(&self, diff_id: &Digest, place: &LayerPlace) -> String {
+        self.name_of(diff_id, "", place)
     }
 
     /// Returns the name of the directory of a layer that was extracted on top of those below it. That of the lowest layer
     /// differs from the layer's own, although its chain ID is its diff ID.
-    pub(crate) fn chain_name(chain_id: &Digest, form: LayerForm) -> String {
-        let suffix = match form {
-            LayerForm::Overlay => "chain.extracted",
-            LayerForm::Oci => "chain.oci.extracted",
-        };
-        format!("{}-{}.{suffix}", chain_id.algorithm(), chain_id.hex())
+    pub(crate) fn chain_name(&self, chain_id: &Digest, place: &LayerPlace) -> String {
+        self.name_of(chain_id, "chain.", place)
     }
 
-    pub(crate) fn directory(&self, diff_id: &Digest, form: LayerForm) -> PathBuf {
-        self.layers.join(Self::name(diff_id, form))
+    fn name_of(&self, id: &Digest, kind: &str, place: &LayerPlace) -> String {
+        let form = match place.form {
+            LayerForm::Overlay => "",
+            LayerForm::Oci => "oci.",
+        };
+        let ownership = if place.ownership == self.usual {
+            String::new()
+        } else {
+            format!("{}.", place.ownership)
+        };
+        format!("{}-{}.{kind}{form}{ownership}extracted", id.algorithm(), id.hex())
+    }
+
+    pub(crate) fn directory(&self, diff_id: &Digest, place: &LayerPlace) -> PathBuf {
+        self.layers.join(self.name(diff_id, place))
     }
 
     /// Locks a layer by its diff ID, or a layer on top of a stack by the chain ID; or says that somebody else has it.
@@ -330,6 +337,45 @@ mod tests {
         (directory, root)
     }
 
+    fn place(root: &LayerRoot, ownership: LayerOwnership) -> LayerPlace {
+        LayerPlace {
+            root: root.layers.clone(),
+            form: LayerForm::Overlay,
+            ownership,
+        }
+    }
+
+    #[test]
+    fn every_form_and_ownership_has_a_name_of_its_own() {
+        let (_directory, root) = root();
+        let digest = Digest::sha256("x");
+        let mut names = std::collections::BTreeSet::new();
+        for form in [LayerForm::Overlay, LayerForm::Oci] {
+            for ownership in [
+                LayerOwnership::Preserve,
+                LayerOwnership::Record,
+                LayerOwnership::Squash,
+                LayerOwnership::Userns,
+            ] {
+                let place = LayerPlace {
+                    form,
+                    ..place(&root, ownership)
+                };
+                for name in [root.name(&digest, &place), root.chain_name(&digest, &place)] {
+                    fs::create_dir(root.layers.join(&name)).unwrap();
+                    names.insert(name);
+                }
+            }
+        }
+        assert_eq!(names.len(), 16, "{names:?}");
+        assert!(names.contains(&format!("sha256-{}.extracted", digest.hex())));
+        assert_eq!(
+            root.directories().unwrap().len(),
+            16,
+            "all are found by who looks for what is left over"
+        );
+    }
+
     fn stages(root: &LayerRoot) -> usize {
         fs::read_dir(&root.staging).unwrap().count()
     }
@@ -342,7 +388,7 @@ mod tests {
 
         let staged = root.stage().unwrap();
         fs::write(staged.tree.join("file"), "new").unwrap();
-        let target = root.directory(&Digest::sha256("x"), LayerForm::Overlay);
+        let target = root.directory(&Digest::sha256("x"), &place(&root, root.usual));
         staged.publish(&target, Durability::Sync).unwrap();
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "new");
         assert_eq!(stages(&root), 0);
@@ -351,7 +397,7 @@ mod tests {
     #[test]
     fn publishing_replaces_what_nobody_has_recorded() {
         let (_directory, root) = root();
-        let target = root.directory(&Digest::sha256("x"), LayerForm::Overlay);
+        let target = root.directory(&Digest::sha256("x"), &place(&root, root.usual));
         fs::create_dir(&target).unwrap();
         fs::write(target.join("left over"), "").unwrap();
         root.stage().unwrap().publish(&target, Durability::Lazy).unwrap();

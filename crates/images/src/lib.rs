@@ -67,6 +67,7 @@ pub use remove::Removal;
 pub use settle::Settled;
 pub use stack::Stack;
 pub use store::{LayerState, Store, StoreOptions};
+pub use unlade_extract::Ownership;
 pub use unlade_metadata::Lease;
 pub use unlade_sys::Durability;
 pub use unpack::{UnpackOptions, UnpackSource, Unpacked, check_unpack_target};

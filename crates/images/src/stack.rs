@@ -18,7 +18,6 @@ use unlade_extract::{Limits, Lower as _, LowerKind, LowerNode, Progress, RawPath
 use unlade_metadata::{LayerDirectoryRecord, LayerForm};
 use unlade_oci::{Descriptor, Digest, layer_stack_chain_id};
 
-use crate::layers::LayerRoot;
 use crate::store::is_in_place;
 use crate::view::{View, ViewLayer};
 use crate::{Error, Store};
@@ -52,7 +51,7 @@ impl Store {
         let mut stack = Stack::default();
         let mut below = View::default();
         for (at, (blob, diff_id)) in layers.iter().enumerate() {
-            let own = self.layers.directory(diff_id, self.form);
+            let own = self.layers.directory(diff_id, &self.place());
             let summary = self.summary(diff_id)?;
             let mut directory = own.clone();
             let mut chain_id = None;
@@ -97,7 +96,7 @@ impl Store {
             implied.extend((!summary.root_declared).then(Vec::new));
             implied.extend(summary.implied_parents.iter().map(|path| path.as_bytes().to_vec()));
         }
-        view.push(ViewLayer::open(directory, self.form, implied)?);
+        view.push(ViewLayer::open(directory, &self.place(), implied)?);
         Ok(())
     }
 
@@ -129,7 +128,11 @@ impl Store {
             }
         }
         let mut alone = View::default();
-        alone.push(ViewLayer::open(own, self.form, std::collections::HashSet::default())?);
+        alone.push(ViewLayer::open(
+            own,
+            &self.place(),
+            std::collections::HashSet::default(),
+        )?);
         if alone.is_opaque_at(b"")? {
             // Overlayfs merges the roots of all layers in any case.
             return Ok(true);
@@ -207,7 +210,7 @@ impl Store {
         crate::claim::check_content(blob, diff_id, &report)?;
         // A layer of whiteouts that hide nothing leaves an empty directory here.
         let entries = if staged.is_empty()? { 0 } else { report.entries };
-        let name = LayerRoot::chain_name(chain_id, self.form);
+        let name = self.layers.chain_name(chain_id, &self.place());
         let directory = self.layers.path().join(&name);
         staged.publish(&directory, self.durability)?;
         let record = LayerDirectoryRecord {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use unlade_blobs::BlobStore;
-use unlade_extract::{Limits, Options, Privilege, Whiteouts};
+use unlade_extract::{Limits, Options, Ownership, Privilege, Whiteouts};
 use unlade_metadata::{Database, Durability as Recorded, LayerForm, LayerOwnership, LayerPlace};
 use unlade_oci::Digest;
 use unlade_sys::{Durability, FileLock};
@@ -20,6 +20,9 @@ pub struct StoreOptions {
     pub layer_path: Option<PathBuf>,
     /// The form in which layer directories keep removals.
     pub whiteouts: Whiteouts,
+    /// Whom the files of layers belong to; `None` is what goes with the user: root preserves owners, anybody else records
+    /// them. [`Ownership::Userns`] is for a process that is in such a namespace, and is not checked.
+    pub ownership: Option<Ownership>,
     /// Whether a pull waits until what it has written is on the disk.
     pub durability: Durability,
 }
@@ -31,6 +34,7 @@ impl StoreOptions {
             root: root.into(),
             layer_path: None,
             whiteouts: Whiteouts::Overlay,
+            ownership: None,
             durability: Durability::Lazy,
         }
     }
@@ -107,10 +111,7 @@ impl Store {
             database,
             layers,
             form,
-            ownership: match Privilege::of_process() {
-                Privilege::Root => LayerOwnership::Preserve,
-                Privilege::User => LayerOwnership::Record,
-            },
+            ownership: recorded(options.ownership.unwrap_or(Privilege::of_process().ownership())),
             durability: options.durability,
             boot_id,
             layers_beside_blobs,
@@ -149,6 +150,7 @@ impl Store {
         };
         Options {
             whiteouts,
+            ownership: meant(self.ownership),
             privilege: Privilege::of_process(),
             limits,
             confine: true,
@@ -253,6 +255,26 @@ impl Store {
     /// as that takes.
     pub(crate) fn removal_lock(&self) -> PathBuf {
         self.root.join("locks").join("removal")
+    }
+}
+
+/// Returns how an ownership is recorded.
+const fn recorded(ownership: Ownership) -> LayerOwnership {
+    match ownership {
+        Ownership::Preserve => LayerOwnership::Preserve,
+        Ownership::Record => LayerOwnership::Record,
+        Ownership::Squash => LayerOwnership::Squash,
+        Ownership::Userns => LayerOwnership::Userns,
+    }
+}
+
+/// Returns what a recorded ownership means to extraction.
+pub(crate) const fn meant(ownership: LayerOwnership) -> Ownership {
+    match ownership {
+        LayerOwnership::Preserve => Ownership::Preserve,
+        LayerOwnership::Record => Ownership::Record,
+        LayerOwnership::Squash => Ownership::Squash,
+        LayerOwnership::Userns => Ownership::Userns,
     }
 }
 

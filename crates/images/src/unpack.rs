@@ -17,7 +17,7 @@ use unlade_oci::Descriptor;
 use unlade_sys::{Dir, Durability, FileLock};
 
 use crate::claim::check_content;
-use crate::store::is_in_place;
+use crate::store::{is_in_place, meant};
 use crate::view::View;
 use crate::{Error, Image, Layer, Needed, Store};
 
@@ -115,6 +115,7 @@ impl Store {
         let stage = Stage::begin(&target)?;
         let extract = Options {
             whiteouts: Whiteouts::Overlay,
+            ownership: meant(self.ownership),
             privilege: Privilege::of_process(),
             limits: options.limits.clone(),
             confine: false,

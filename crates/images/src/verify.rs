@@ -5,14 +5,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use unlade_extract::{Comparison, Difference, Limits, Options, Privilege, Progress, Summary, Whiteouts, compare_layer};
-use unlade_metadata::{BlobRecord, ImageContent, LayerDirectoryRecord, LayerForm, LayerOwnership};
+use unlade_metadata::{BlobRecord, ImageContent, LayerDirectoryRecord, LayerForm};
 use unlade_oci::Digest;
 use unlade_reference::Reference;
 use unlade_sys::Dir;
 
 use crate::image;
 use crate::listing::summary;
-use crate::store::is_in_place;
+use crate::store::{is_in_place, meant};
 use crate::{Artifact, Error, Store};
 
 /// How closely a store is looked at.
@@ -512,10 +512,8 @@ impl<'a> Check<'a> {
                 LayerForm::Overlay => Whiteouts::Overlay,
                 LayerForm::Oci => Whiteouts::Oci,
             },
-            privilege: match record.place.ownership {
-                LayerOwnership::Preserve | LayerOwnership::Userns => Privilege::Root,
-                LayerOwnership::Record | LayerOwnership::Squash => Privilege::User,
-            },
+            ownership: meant(record.place.ownership),
+            privilege: Privilege::of_process(),
             limits: no_limits(),
             confine: true,
         };

@@ -19,7 +19,7 @@ pub fn is_root() -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FreeSpace {
-    /// Bytes that can still be written.
+    /// Bytes that can still be written; [`u64::MAX`] where the filesystem does not count them (ramfs).
     pub bytes: u64,
     /// Bytes that the filesystem has in all.
     pub total_bytes: u64,
@@ -31,7 +31,11 @@ pub struct FreeSpace {
 pub fn free_space(path: &Path) -> Result<FreeSpace> {
     let stat = rustix::fs::statvfs(path).map_err(Error::on("ask for the free space at", path))?;
     Ok(FreeSpace {
-        bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        bytes: if stat.f_blocks == 0 {
+            u64::MAX
+        } else {
+            stat.f_bavail.saturating_mul(stat.f_frsize)
+        },
         total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
         inodes: (stat.f_files > 0).then_some(stat.f_favail),
     })

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use unlade_extract::{
-    Entry, EntryContent, EntrySink, Error, Kind, Limits, Options, Privilege, Progress, Whiteouts, extract_layer,
-    read_layer,
+    Entry, EntryContent, EntrySink, Error, Kind, Limits, Options, Ownership, Privilege, Progress, Whiteouts,
+    extract_layer, read_layer,
 };
 use unlade_oci::{Algorithm, ErrorClass};
 use unlade_sys::Dir;
@@ -50,6 +50,11 @@ pub fn layer(data: &[u8]) {
             Whiteouts::Overlay
         } else {
             Whiteouts::Oci
+        },
+        ownership: if choice & 2 == 0 {
+            Privilege::of_process().ownership()
+        } else {
+            Ownership::Record
         },
         privilege: if choice & 2 == 0 {
             Privilege::of_process()

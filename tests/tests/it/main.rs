@@ -13,6 +13,7 @@ mod export;
 mod interop;
 mod interruptions;
 mod ordinary_user;
+mod ownership;
 mod power;
 mod processes;
 mod proxies;

@@ -12,8 +12,8 @@ const OVERRIDE_STAT: &[u8] = b"user.containers.override_stat";
 
 /// Fails the test unless a user's layer directories are those of root but for what takes root's rights.
 ///
-/// Paths, types, modes, times, content, links and whiteouts are the same. Owners are recorded, devices are files that say
-/// so, opaque directories have the user's attribute, and what else takes rights is left out.
+/// Paths, types, modes, times, content, links and whiteouts are the same. Owners are recorded, devices and FIFOs are files that
+/// say so, opaque directories have the user's attribute, and what else takes rights is left out.
 pub(crate) fn assert_as_root_but_for_rights(as_user: &Pulled, as_root: &Pulled) {
     assert_eq!(as_user.directories.len(), as_root.directories.len());
     for (user, root) in as_user.directories.iter().zip(&as_root.directories) {
@@ -27,7 +27,7 @@ pub(crate) fn assert_as_root_but_for_rights(as_user: &Pulled, as_root: &Pulled) 
         }
         let expected = root.map(|_, node| {
             (node.uid, node.gid) = (NOBODY, NOBODY);
-            if is_device(node) && !is_whiteout(node) {
+            if (is_device(node) || node.kind == NodeKind::Fifo) && !is_whiteout(node) {
                 (node.kind, node.device) = (NodeKind::File, None);
                 node.content = Some(unlade_oci::Digest::sha256(""));
             }
@@ -58,6 +58,7 @@ fn assert_recorded(path: &[u8], node: &Node, meant: &Node) {
     let device = match (meant.kind, meant.device) {
         (NodeKind::CharDevice, Some((major, minor))) => format!(":char-{major}-{minor}"),
         (NodeKind::BlockDevice, Some((major, minor))) => format!(":block-{major}-{minor}"),
+        (NodeKind::Fifo, _) => ":pipe".to_owned(),
         _ => String::new(),
     };
     let expected = match node.kind {
@@ -116,6 +117,11 @@ fn privileged_every_entry_type_is_for_ordinary_users_too() {
     assert_eq!(
         notes["device-as-file"],
         count(&|node| is_device(node) && !is_whiteout(node)),
+        "{notes:?}"
+    );
+    assert_eq!(
+        notes["fifo-as-file"],
+        count(&|node| node.kind == NodeKind::Fifo),
         "{notes:?}"
     );
     assert!(notes["owner-recorded"] > 0, "{notes:?}");

@@ -82,7 +82,7 @@ fn a_wrong_file_is_told_with_its_line() {
     let ran = sandbox.run("images");
     assert_eq!(ran.code, Some(6));
     insta::assert_snapshot!(sandbox.steady_path(&ran.stderr), @r#"
-    error: HOME/config.toml:2: unknown field `hoem`, expected one of `home`, `default-registry`, `layer-path`, `platform`, `whiteouts`, `durability`, `connections`, `workers`, `certs-dirs`, `registries-conf`, `aliases`, `image-groups`, `limits`, `network`, `proxy`
+    error: HOME/config.toml:2: unknown field `hoem`, expected one of `home`, `default-registry`, `layer-path`, `platform`, `whiteouts`, `ownership`, `durability`, `connections`, `workers`, `certs-dirs`, `registries-conf`, `aliases`, `image-groups`, `limits`, `network`, `proxy`
     "#);
     let ran = sandbox.run("images --config nowhere.toml");
     assert_eq!(ran.code, Some(6));

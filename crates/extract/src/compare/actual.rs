@@ -12,8 +12,8 @@ use unlade_sys::{Dir, Links};
 use super::content::hash_file;
 use super::expected::{Attributes, Expected, Node, NodeId, NodeKind, ROOT};
 use super::{Comparison, Deviation};
-use crate::directory::{OVERRIDE_STAT, XattrDecision, decide_xattr, failed, join};
-use crate::{Error, Note, Privilege, Progress, RawPath, Summary};
+use crate::directory::{OPAQUE_FILE, OVERRIDE_STAT, XattrDecision, decide_xattr, device_name, failed, join};
+use crate::{Error, Kind, Note, Ownership, Progress, RawPath, Summary};
 
 /// Attributes by which overlayfs marks directories and whiteouts, one of each for root and for users.
 const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
@@ -23,16 +23,18 @@ const WHITEOUT: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"
 const OF_THE_MACHINE: [&str; 3] = ["security.selinux", "security.ima", "security.evm"];
 
 /// What extraction could not do, so that it is not expected.
+#[expect(clippy::struct_excessive_bools, reason = "each is a kind of thing of its own")]
 struct Tolerance {
     owners: bool,
     xattrs: bool,
     devices: bool,
+    opaques: bool,
 }
 
 /// One walk.
 pub(super) struct Walk<'a> {
     expected: &'a Expected,
-    privilege: Privilege,
+    ownership: Ownership,
     tolerance: Tolerance,
     progress: &'a Progress,
     comparison: Comparison,
@@ -44,18 +46,19 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub(super) fn new(
         expected: &'a Expected,
-        privilege: Privilege,
+        ownership: Ownership,
         recorded: &Summary,
         progress: &'a Progress,
     ) -> Self {
         let happened = |notes: &[Note]| notes.iter().any(|note| recorded.count(*note) > 0);
         Self {
             expected,
-            privilege,
+            ownership,
             tolerance: Tolerance {
                 owners: happened(&[Note::OwnerLost]),
                 xattrs: happened(&[Note::XattrUnsupported, Note::XattrRefused, Note::XattrTooLarge]),
                 devices: happened(&[Note::DeviceAsFile]),
+                opaques: happened(&[Note::OpaqueAsFile]),
             },
             progress,
             comparison: Comparison::default(),
@@ -105,7 +108,8 @@ impl<'a> Walk<'a> {
             return Ok(());
         };
         for name in names {
-            if !children.contains_key(&name[..]) {
+            let is_mark = self.tolerance.opaques && name == OPAQUE_FILE.as_bytes();
+            if !children.contains_key(&name[..]) && !is_mark {
                 self.comparison.note(&join(path, name), Deviation::Unexpected);
             }
         }
@@ -156,8 +160,11 @@ impl<'a> Walk<'a> {
                 (device != (*major, *minor)).then_some(Deviation::Device)
             }
             (NodeKind::CharDevice { .. } | NodeKind::BlockDevice { .. }, FileType::RegularFile)
-                if self.tolerance.devices || self.privilege == Privilege::User =>
+                if self.tolerance.devices || self.ownership == Ownership::Record =>
             {
+                (stat.st_size != 0).then_some(Deviation::Content)
+            }
+            (NodeKind::Fifo, FileType::RegularFile) if self.ownership == Ownership::Record => {
                 (stat.st_size != 0).then_some(Deviation::Content)
             }
             _ => Some(Deviation::Type),
@@ -241,7 +248,7 @@ impl<'a> Walk<'a> {
         };
         let is_link = matches!(node.kind, NodeKind::Symlink { .. });
         let is_ours = (stat.st_uid, stat.st_gid) == (wanted.uid, wanted.gid);
-        if self.privilege == Privilege::Root && !self.tolerance.owners && !is_ours {
+        if self.ownership.sets_owners() && !self.tolerance.owners && !is_ours {
             self.comparison.note(path, Deviation::Owner);
         }
         if !is_link && stat.st_mode & 0o7777 != wanted.mode {
@@ -253,7 +260,7 @@ impl<'a> Walk<'a> {
         if differs && i32::try_from(time.seconds).is_ok() {
             self.comparison.note(path, Deviation::Time);
         }
-        match self.xattrs(path, node, wanted, names, read) {
+        match self.xattrs(path, node, wanted, stat, names, read) {
             // An owner who may not read a file may not read its `user.` attributes either.
             Err(Error::Write { source, .. }) if source.raw_os_error() == Some(Errno::ACCESS.raw_os_error()) => {
                 self.comparison.unreadable += 1;
@@ -268,12 +275,13 @@ impl<'a> Walk<'a> {
         path: &[u8],
         node: &Node,
         wanted: &Attributes,
+        stat: &Stat,
         names: &[std::ffi::OsString],
         read: impl Fn(&OsStr) -> unlade_sys::Result<Option<Vec<u8>>>,
     ) -> Result<(), Error> {
         let mut known: BTreeSet<Vec<u8>> = BTreeSet::new();
         for xattr in &wanted.xattrs {
-            let name = match decide_xattr(&xattr.name, self.privilege) {
+            let name = match decide_xattr(&xattr.name, self.ownership) {
                 XattrDecision::Drop => continue,
                 XattrDecision::Keep => xattr.name.to_vec(),
                 XattrDecision::Escape(name) => name,
@@ -299,7 +307,7 @@ impl<'a> Walk<'a> {
                 self.comparison.note(path, differing(name.as_bytes()));
             }
         }
-        self.marks(path, node, wanted, read)
+        self.marks(path, node, wanted, stat, read)
     }
 
     /// Looks at the attributes that extraction itself sets.
@@ -308,6 +316,7 @@ impl<'a> Walk<'a> {
         path: &[u8],
         node: &Node,
         wanted: &Attributes,
+        stat: &Stat,
         read: impl Fn(&OsStr) -> unlade_sys::Result<Option<Vec<u8>>>,
     ) -> Result<(), Error> {
         if let NodeKind::Directory { opaque, .. } = node.kind {
@@ -315,30 +324,39 @@ impl<'a> Walk<'a> {
             for name in OPAQUE {
                 found |= read(OsStr::new(name)).map_err(failed(path))?.as_deref() == Some(b"y");
             }
-            if found != opaque {
+            if found != opaque && !(opaque && self.tolerance.opaques) {
                 self.comparison.note(path, differing(OPAQUE[0].as_bytes()));
             }
         }
+        // Links and special files cannot have such an attribute.
+        let can_have = [FileType::RegularFile, FileType::Directory].contains(&FileType::from_raw_mode(stat.st_mode));
+        if !can_have {
+            return Ok(());
+        }
         let device = match node.kind {
-            NodeKind::CharDevice { major, minor } => format!(":char-{major}-{minor}"),
-            NodeKind::BlockDevice { major, minor } => format!(":block-{major}-{minor}"),
-            NodeKind::File { .. } | NodeKind::Directory { .. } => String::new(),
-            // These cannot have such an attribute.
-            _ => return Ok(()),
+            NodeKind::CharDevice { major, minor } => device_name(Kind::CharDevice { major, minor }),
+            NodeKind::BlockDevice { major, minor } => device_name(Kind::BlockDevice { major, minor }),
+            NodeKind::Fifo => device_name(Kind::Fifo),
+            _ => None,
         };
         let Attributes { uid, gid, mode, .. } = wanted;
-        let value = format!("{uid}:{gid}:{mode:04o}{device}");
+        let mut value = format!("{uid}:{gid}:{mode:04o}");
+        if let Some(device) = &device {
+            value = format!("{value}:{device}");
+        }
         let found = read(OsStr::new(OVERRIDE_STAT)).map_err(failed(path))?;
-        let same = match (&found, self.privilege) {
-            (Some(found), Privilege::User) => found == value.as_bytes(),
-            (None, Privilege::User) => self.tolerance.owners,
-            // As root it is set for a device that could not be made, and by a layer that brings it.
-            (Some(found), Privilege::Root) if !device.is_empty() => found == value.as_bytes(),
-            (Some(_), Privilege::Root) => wanted
+        let is_ours = (stat.st_uid, stat.st_gid) == (*uid, *gid);
+        let same = match (&found, self.ownership) {
+            (Some(found), Ownership::Record) => found == value.as_bytes(),
+            (None, Ownership::Record) => self.tolerance.owners || is_ours,
+            (found, Ownership::Squash) => found.is_none(),
+            // It is set for a device that could not be made, and by a layer that brings it.
+            (Some(found), _) if device.is_some() => found == value.as_bytes(),
+            (Some(_), _) => wanted
                 .xattrs
                 .iter()
                 .any(|xattr| *xattr.name == *OVERRIDE_STAT.as_bytes()),
-            (None, Privilege::Root) => true,
+            (None, _) => true,
         };
         if !same {
             self.comparison.note(path, differing(OVERRIDE_STAT.as_bytes()));

@@ -149,7 +149,7 @@ pub fn compare_layer<R: Read + Send>(
             // Such a directory is made again on top of the layers below, and nobody uses this one.
             return Ok((report, Comparison::default()));
         }
-        let comparison = Walk::new(&expected, options.privilege, recorded, progress).run(target)?;
+        let comparison = Walk::new(&expected, options.ownership, recorded, progress).run(target)?;
         Ok((report, comparison))
     })
 }

@@ -14,10 +14,14 @@ use super::parents::Parent;
 use super::{DirectoryWriter, failed, is};
 use crate::entry::{Entry, Kind, Time, Xattr};
 use crate::lower::LowerNode;
-use crate::{Error, Note, Privilege};
+use crate::{Error, Note, Ownership, Privilege, RawPath};
 
 /// The attribute in which containers/storage, fuse-overlayfs and libkrun look for the owner and mode that a file is meant
-/// to have: `uid:gid:mode`, the mode in octal, and for a device `:char-MAJOR-MINOR` or `:block-MAJOR-MINOR`.
+/// to have: `uid:gid:mode`, the mode in octal; for an empty file that stands for something else, `:char-MAJOR-MINOR`,
+/// `:block-MAJOR-MINOR` or `:pipe`.
+///
+/// A type may follow for files and directories, too. It is left out: all of them read the value without it, and libkrun reads
+/// no more than 32 bytes.
 pub(crate) const OVERRIDE_STAT: &str = "user.containers.override_stat";
 
 /// Default access-control list of a directory, which what is made in it inherits.
@@ -242,10 +246,10 @@ impl DirectoryWriter<'_> {
             mode: attributes.mode,
         };
         let set_xattr = |attribute: &OsStr, value: &[u8]| dir.set_own_xattr(attribute, value);
-        if path.is_empty() && self.options.privilege == Privilege::Root {
+        if path.is_empty() && self.options.privilege == Privilege::Root && self.options.ownership.sets_owners() {
             // The root was not made here, so its owner is not known to be the default.
             dir.set_own_owner(owner.uid, owner.gid)
-                .or_else(|error| self.owner_refused(path, error))?;
+                .or_else(|error| self.owner_refused(path, owner, error))?;
         } else {
             self.set_owner(path, owner, None, |uid, gid| dir.set_own_owner(uid, gid), set_xattr)?;
         }
@@ -260,7 +264,7 @@ impl DirectoryWriter<'_> {
         Ok(())
     }
 
-    /// Sets the owner, or records it where it cannot be set.
+    /// Sets the owner, or records it, or leaves it out, whatever is asked for.
     fn set_owner(
         &mut self,
         path: &[u8],
@@ -270,17 +274,26 @@ impl DirectoryWriter<'_> {
         set_xattr: impl Fn(&OsStr, &[u8]) -> unlade_sys::Result<()>,
     ) -> Result<(), Error> {
         let is_ours = owner.uid == self.environment.uid && owner.gid == self.environment.gid;
-        if self.options.privilege == Privilege::Root {
-            if !is_ours {
-                set(owner.uid, owner.gid).or_else(|error| self.owner_refused(path, error))?;
-            }
-            if device.is_none() {
+        match self.options.ownership {
+            Ownership::Record => {}
+            Ownership::Squash => {
+                if !is_ours {
+                    self.summary.note(Note::OwnerSquashed, path);
+                }
                 return Ok(());
+            }
+            Ownership::Preserve | Ownership::Userns => {
+                if !is_ours {
+                    set(owner.uid, owner.gid).or_else(|error| self.owner_refused(path, owner, error))?;
+                }
+                if device.is_none() {
+                    return Ok(());
+                }
             }
         }
         let value = owner.override_stat(device);
         match set_xattr(OsStr::new(OVERRIDE_STAT), value.as_bytes()) {
-            Ok(()) if !is_ours && self.options.privilege == Privilege::User => {
+            Ok(()) if !is_ours && self.options.ownership == Ownership::Record => {
                 self.summary.note(Note::OwnerRecorded, path);
             }
             Ok(()) => {}
@@ -290,7 +303,7 @@ impl DirectoryWriter<'_> {
                     .iter()
                     .any(|errno| is(&error, *errno)) =>
             {
-                if !is_ours {
+                if !is_ours && self.options.ownership == Ownership::Record {
                     self.summary.note(Note::OwnerLost, path);
                 }
             }
@@ -299,9 +312,18 @@ impl DirectoryWriter<'_> {
         Ok(())
     }
 
-    /// Goes on where the kernel refuses an owner, as it does for one that has no place in the user namespace.
-    fn owner_refused(&mut self, path: &[u8], error: unlade_sys::Error) -> Result<(), Error> {
+    /// Goes on where the kernel refuses an owner, as it does for one that has no place in the user namespace. A user who
+    /// may give nothing away at all should not have asked for it.
+    fn owner_refused(&mut self, path: &[u8], owner: Owner, error: unlade_sys::Error) -> Result<(), Error> {
         if is(&error, Errno::INVAL) || is(&error, Errno::PERM) {
+            if self.options.privilege == Privilege::User {
+                return Err(Error::OwnerRefused {
+                    path: RawPath::from(path),
+                    uid: owner.uid,
+                    gid: owner.gid,
+                    source: error,
+                });
+            }
             self.summary.note(Note::OwnerLost, path);
             return Ok(());
         }
@@ -333,11 +355,12 @@ impl Owner {
     }
 }
 
-/// Returns how `user.containers.override_stat` calls a device.
-pub(super) fn device_name(kind: Kind<'_>) -> Option<String> {
+/// Returns how `user.containers.override_stat` calls what an empty file stands for.
+pub(crate) fn device_name(kind: Kind<'_>) -> Option<String> {
     match kind {
         Kind::CharDevice { major, minor } => Some(format!("char-{major}-{minor}")),
         Kind::BlockDevice { major, minor } => Some(format!("block-{major}-{minor}")),
+        Kind::Fifo => Some("pipe".to_owned()),
         _ => None,
     }
 }
@@ -382,6 +405,14 @@ mod tests {
             device_name(Kind::BlockDevice { major: 8, minor: 0 }).as_deref(),
             Some("block-8-0")
         );
-        assert_eq!(device_name(Kind::Fifo), None);
+        assert_eq!(device_name(Kind::Fifo).as_deref(), Some("pipe"));
+        assert_eq!(device_name(Kind::Directory), None);
+        // What libkrun has room for.
+        let largest = Owner {
+            uid: u32::MAX - 1,
+            gid: u32::MAX - 1,
+            mode: 0o7777,
+        };
+        assert!(largest.override_stat(None).len() <= 32);
     }
 }

@@ -31,15 +31,15 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use unlade_sys::Dir;
 
-pub(crate) use self::attributes::OVERRIDE_STAT;
 use self::attributes::{Attributes, Environment, creation_mode};
+pub(crate) use self::attributes::{OVERRIDE_STAT, device_name};
 use self::below::Below;
 pub use self::content::FileContent;
 use self::directories::Directories;
 pub(crate) use self::parents::join;
 use self::parents::{Make, Parent, Parents};
 pub use self::tree::TreeWriter;
-pub(crate) use self::whiteouts::has_opaque;
+pub(crate) use self::whiteouts::{OPAQUE_FILE, has_opaque};
 pub(crate) use self::xattrs::{Decision as XattrDecision, decide as decide_xattr};
 use crate::entry::{Content, Entry, EntrySink, Kind, Time};
 use crate::lower::{Lower, LowerKind, Removals};

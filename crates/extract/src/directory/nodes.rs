@@ -6,7 +6,7 @@ use unlade_sys::NodeKind;
 use super::attributes::{creation_mode, device_name};
 use super::{DirectoryWriter, is};
 use crate::entry::{Entry, Kind};
-use crate::{Error, Note, Privilege, Whiteouts};
+use crate::{Error, Note, Ownership, Whiteouts};
 
 impl DirectoryWriter<'_> {
     pub(super) fn node(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
@@ -21,31 +21,36 @@ impl DirectoryWriter<'_> {
             Kind::BlockDevice { major, minor } => NodeKind::BlockDevice { major, minor },
             _ => NodeKind::Fifo,
         };
-        if kind != NodeKind::Fifo && self.options.privilege == Privilege::User {
-            return self.device_as_file(entry);
+        if self.options.ownership == Ownership::Record {
+            return self.special_as_file(entry);
         }
         let created_mode = entry.mode & 0o777;
         let (parent, name) = self.place(entry.path)?;
         match self.create(&parent, name, entry.path, |_, dir| {
             dir.make_node(name, kind, created_mode)
         }) {
-            // Root of a user namespace may make no devices.
+            // Neither a user nor root of a user namespace may make devices.
             Err(Error::Write { source, .. }) if kind != NodeKind::Fifo && is(&source, Errno::PERM) => {
-                self.device_as_file(entry)
+                self.special_as_file(entry)
             }
             Err(error) => Err(error),
             Ok(()) => self.finish_name(&parent, name, entry, Some(created_mode)),
         }
     }
 
-    /// Makes an empty file that says which device it stands for.
-    fn device_as_file(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
+    /// Makes an empty file that says what it stands for.
+    fn special_as_file(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
         let (parent, name) = self.place(entry.path)?;
         let created_mode = creation_mode(entry.mode, self.options.privilege);
         let file = self.create(&parent, name, entry.path, |writer, dir| {
             writer.make_file(dir, name, created_mode)
         })?;
-        self.summary.note(Note::DeviceAsFile, entry.path);
+        let note = if entry.kind == Kind::Fifo {
+            Note::FifoAsFile
+        } else {
+            Note::DeviceAsFile
+        };
+        self.summary.note(note, entry.path);
         self.finish_file(
             &file,
             &parent,

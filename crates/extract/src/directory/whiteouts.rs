@@ -19,6 +19,9 @@ use super::parents::{Make, Parent};
 use super::{DirectoryWriter, failed, is, split};
 use crate::{Error, Note, Privilege, RawPath};
 
+/// What makes a directory opaque where it can have no attribute that does.
+pub(crate) const OPAQUE_FILE: &str = ".wh..wh..opq";
+
 /// The device that overlayfs takes for a whiteout. Making it needs no privilege since Linux 5.8.
 const WHITEOUT: NodeKind = NodeKind::CharDevice { major: 0, minor: 0 };
 
@@ -202,12 +205,26 @@ impl DirectoryWriter<'_> {
             match dir.dir.set_own_xattr(OsStr::new("trusted.overlay.opaque"), value) {
                 // Root of a user namespace may not set `trusted.` attributes; its overlayfs reads `user.` ones.
                 Err(error) if is(&error, Errno::PERM) => self.summary.note(Note::OpaqueAsUserXattr, path),
+                Err(error) if is(&error, Errno::OPNOTSUPP) => return self.make_opaque_file(dir, path, value),
                 other => return other.map_err(failed(path)),
             }
         }
-        dir.dir
-            .set_own_xattr(OsStr::new("user.overlay.opaque"), value)
-            .map_err(failed(path))
+        match dir.dir.set_own_xattr(OsStr::new("user.overlay.opaque"), value) {
+            Err(error) if is(&error, Errno::OPNOTSUPP) => self.make_opaque_file(dir, path, value),
+            other => other.map_err(failed(path)),
+        }
+    }
+
+    /// Marks a directory on a filesystem without attributes as the layer does.
+    fn make_opaque_file(&mut self, dir: &Parent, path: &[u8], value: &[u8]) -> Result<(), Error> {
+        if value == b"y" {
+            self.summary.note(Note::OpaqueAsFile, path);
+            match dir.dir.create_file(OsStr::new(OPAQUE_FILE), 0o600) {
+                Err(error) if !is(&error, Errno::EXIST) => return Err(failed(path)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::attributes::OVERRIDE_STAT;
 use super::{DirectoryWriter, failed, is};
 use crate::entry::Xattr;
-use crate::{Error, Note, Privilege};
+use crate::{Error, Note, Ownership};
 
 /// Attributes that describe the machine that packed the layer, not the image.
 const DROPPED: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
@@ -27,9 +27,9 @@ pub(crate) enum Decision {
     Escape(Vec<u8>),
 }
 
-pub(crate) fn decide(name: &[u8], privilege: Privilege) -> Decision {
-    // Without root that name says what the file is meant to be, and only the extractor may say so.
-    if DROPPED.contains(&name) || (privilege == Privilege::User && name == OVERRIDE_STAT.as_bytes()) {
+pub(crate) fn decide(name: &[u8], ownership: Ownership) -> Decision {
+    // Where owners are not set that name says what the file is meant to be, and only the extractor may say so.
+    if DROPPED.contains(&name) || (!ownership.sets_owners() && name == OVERRIDE_STAT.as_bytes()) {
         return Decision::Drop;
     }
     for (prefix, escaped) in OVERLAY {
@@ -49,7 +49,7 @@ impl DirectoryWriter<'_> {
         set: impl Fn(&OsStr, &[u8]) -> unlade_sys::Result<()>,
     ) -> Result<(), Error> {
         for xattr in xattrs {
-            let outcome = match decide(&xattr.name, self.options.privilege) {
+            let outcome = match decide(&xattr.name, self.options.ownership) {
                 Decision::Drop => {
                     self.summary.note(Note::XattrDropped, path);
                     continue;
@@ -103,23 +103,25 @@ mod tests {
             "trusted.x",
             "user.overlayfs",
         ] {
-            assert_eq!(decide(name.as_bytes(), Privilege::User), Decision::Keep, "{name}");
+            assert_eq!(decide(name.as_bytes(), Ownership::Record), Decision::Keep, "{name}");
         }
-        assert_eq!(decide(b"security.selinux", Privilege::Root), Decision::Drop);
-        assert_eq!(decide(b"system.nfs4_acl", Privilege::Root), Decision::Drop);
-        assert_eq!(decide(OVERRIDE_STAT.as_bytes(), Privilege::User), Decision::Drop);
-        assert_eq!(decide(OVERRIDE_STAT.as_bytes(), Privilege::Root), Decision::Keep);
+        assert_eq!(decide(b"security.selinux", Ownership::Preserve), Decision::Drop);
+        assert_eq!(decide(b"system.nfs4_acl", Ownership::Preserve), Decision::Drop);
+        assert_eq!(decide(OVERRIDE_STAT.as_bytes(), Ownership::Record), Decision::Drop);
+        assert_eq!(decide(OVERRIDE_STAT.as_bytes(), Ownership::Squash), Decision::Drop);
+        assert_eq!(decide(OVERRIDE_STAT.as_bytes(), Ownership::Userns), Decision::Keep);
+        assert_eq!(decide(OVERRIDE_STAT.as_bytes(), Ownership::Preserve), Decision::Keep);
         let escaped = |name: &str| Decision::Escape(name.as_bytes().to_vec());
         assert_eq!(
-            decide(b"trusted.overlay.opaque", Privilege::Root),
+            decide(b"trusted.overlay.opaque", Ownership::Preserve),
             escaped("trusted.overlay.overlay.opaque")
         );
         assert_eq!(
-            decide(b"user.overlay.opaque", Privilege::Root),
+            decide(b"user.overlay.opaque", Ownership::Preserve),
             escaped("user.overlay.overlay.opaque")
         );
         assert_eq!(
-            decide(b"user.overlay.overlay.x", Privilege::User),
+            decide(b"user.overlay.overlay.x", Ownership::Record),
             escaped("user.overlay.overlay.overlay.x")
         );
     }

@@ -11,6 +11,7 @@ mod differential;
 mod hostile;
 mod links;
 mod overlay;
+mod ownership;
 mod race;
 mod replacing;
 mod sandbox;

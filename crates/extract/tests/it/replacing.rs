@@ -3,7 +3,7 @@
 use unlade_extract::Note;
 use unlade_test_support::{Entry, LayerBuilder, NodeKind};
 
-use crate::sandbox::extracted;
+use crate::sandbox::{extracted, is_root};
 
 fn of_kind(kind: NodeKind, path: &str) -> LayerBuilder {
     let layer = LayerBuilder::new().file("other", "x");
@@ -22,7 +22,12 @@ fn any_kind_replaces_any_other() {
         for second in kinds {
             let layer = of_kind(first, "x").raw_bytes(of_kind(second, "x").no_end_marker().tar());
             let (_, tree) = extracted(&layer);
-            assert_eq!(tree.node("x").kind, second, "{first} then {second}");
+            let made = match second {
+                // Where owners are recorded, FIFOs are files that say so.
+                NodeKind::Fifo if !is_root() => NodeKind::File,
+                other => other,
+            };
+            assert_eq!(tree.node("x").kind, made, "{first} then {second}");
             assert_eq!(
                 tree.has("x/below/it"),
                 second == NodeKind::Directory,

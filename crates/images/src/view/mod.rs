@@ -23,11 +23,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, Stat};
 use unlade_extract::{Entry, EntrySink, FileContent, Kind as EntryKind, Lower, LowerKind, LowerNode, Progress};
-use unlade_metadata::LayerForm;
+use unlade_metadata::{LayerForm, LayerOwnership, LayerPlace};
 use unlade_sys::{Dir, Links};
 
 use self::open::Unlocked;
 use crate::Error;
+
+/// What makes a directory opaque in OCI form, and in overlay form where there are no attributes. No layer can bring a file of
+/// that name.
+const OPAQUE_FILE: &str = ".wh..wh..opq";
 
 type SysResult<T> = unlade_sys::Result<T>;
 
@@ -36,15 +40,17 @@ type SysResult<T> = unlade_sys::Result<T>;
 pub(crate) struct ViewLayer {
     root: Arc<Dir>,
     form: LayerForm,
+    ownership: LayerOwnership,
     /// Paths of directories that the layer implies; the root is the empty one.
     implied: HashSet<Vec<u8>>,
 }
 
 impl ViewLayer {
-    pub(crate) fn open(directory: &Path, form: LayerForm, implied: HashSet<Vec<u8>>) -> SysResult<Self> {
+    pub(crate) fn open(directory: &Path, place: &LayerPlace, implied: HashSet<Vec<u8>>) -> SysResult<Self> {
         Ok(Self {
             root: Arc::new(Dir::open(directory)?),
-            form,
+            form: place.form,
+            ownership: place.ownership,
             implied,
         })
     }
@@ -143,7 +149,8 @@ impl View {
         let mut merged = Level::new();
         for (at, dir) in level {
             let form = self.layers[*at].form;
-            if form == LayerForm::Oci && name.as_bytes().starts_with(b".wh.") {
+            let is_mark = form == LayerForm::Overlay && name == OPAQUE_FILE;
+            if is_mark || (form == LayerForm::Oci && name.as_bytes().starts_with(b".wh.")) {
                 continue;
             }
             let stat = dir.stat(name)?;
@@ -226,10 +233,10 @@ impl View {
     fn directory_node(&self, path: &[u8], level: &Level) -> SysResult<LowerNode> {
         let declaring = level.iter().find(|(at, _)| !self.layers[*at].implied.contains(path));
         match declaring.or(level.last()) {
-            Some((_, dir)) => {
+            Some((at, dir)) => {
                 let mut stat = dir.stat_self()?;
                 self.unlocked.restore(&mut stat);
-                node::of_directory(dir, &stat)
+                node::of_directory(dir, &stat, self.layers[*at].ownership)
             }
             None => Ok(node::default_root()),
         }
@@ -251,7 +258,7 @@ impl Lower for View {
         match self.child(&level, name)? {
             Found::Nothing => Ok(None),
             Found::Directory(child) => Ok(Some(self.directory_node(path, &child)?)),
-            Found::Other { dir, stat, .. } => Ok(node::of_other(&dir, name, &stat)?),
+            Found::Other { layer, dir, stat } => Ok(node::of_other(&dir, name, &stat, self.layers[layer].ownership)?),
         }
     }
 
@@ -296,7 +303,7 @@ impl Walk<'_> {
     }
 
     fn other(&mut self, path: &[u8], layer: usize, dir: &Dir, name: &OsStr, stat: &Stat) -> Result<(), Error> {
-        let Some(node) = node::of_other(dir, name, stat)? else {
+        let Some(node) = node::of_other(dir, name, stat, self.view.layers[layer].ownership)? else {
             return Ok(());
         };
         let entry = node.entry(path);
@@ -356,14 +363,15 @@ fn is_whiteout(dir: &Dir, name: &OsStr, stat: &Stat, form: LayerForm) -> SysResu
 /// Says whether a directory hides what is below. Both names of the attribute count: a layer never sets them.
 fn is_opaque(dir: &Dir, form: LayerForm) -> SysResult<bool> {
     if form == LayerForm::Oci {
-        return Ok(dir.stat(OsStr::new(".wh..wh..opq"))?.is_some());
+        return Ok(dir.stat(OsStr::new(OPAQUE_FILE))?.is_some());
     }
     for name in ["trusted.overlay.opaque", "user.overlay.opaque"] {
         if dir.own_xattr(OsStr::new(name))?.as_deref() == Some(b"y") {
             return Ok(true);
         }
     }
-    Ok(false)
+    // Where the filesystem has no attributes.
+    Ok(dir.stat(OsStr::new(OPAQUE_FILE))?.is_some())
 }
 
 pub(crate) fn split(path: &[u8]) -> (&[u8], &OsStr) {

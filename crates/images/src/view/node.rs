@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
 
 use rustix::fs::{FileType, Stat};
-use unlade_extract::{EntryContent, Extent, LowerKind, LowerNode, Privilege, Time, Xattr};
+use unlade_extract::{EntryContent, Extent, LowerKind, LowerNode, Time, Xattr};
+use unlade_metadata::LayerOwnership;
 use unlade_sys::Dir;
 
 use super::SysResult;
@@ -42,13 +43,18 @@ pub(super) fn default_root() -> LowerNode {
     }
 }
 
-pub(super) fn of_directory(dir: &Dir, stat: &Stat) -> SysResult<LowerNode> {
+pub(super) fn of_directory(dir: &Dir, stat: &Stat, ownership: LayerOwnership) -> SysResult<LowerNode> {
     let xattrs = read(dir.own_xattr_names()?, |name| dir.own_xattr(name))?;
-    Ok(node(LowerKind::Directory, stat, xattrs))
+    Ok(node(LowerKind::Directory, stat, xattrs, ownership))
 }
 
 /// Returns what `name` is; nothing for a socket, which no layer can have.
-pub(super) fn of_other(dir: &Dir, name: &OsStr, stat: &Stat) -> SysResult<Option<LowerNode>> {
+pub(super) fn of_other(
+    dir: &Dir,
+    name: &OsStr,
+    stat: &Stat,
+    ownership: LayerOwnership,
+) -> SysResult<Option<LowerNode>> {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => LowerKind::File {
             size: u64::try_from(stat.st_size).unwrap_or(0),
@@ -71,7 +77,7 @@ pub(super) fn of_other(dir: &Dir, name: &OsStr, stat: &Stat) -> SysResult<Option
     let xattrs = super::open::readable(dir, name, stat, || {
         read(names.clone(), |attribute| dir.xattr(name, attribute))
     })?;
-    Ok(Some(node(kind, stat, xattrs)))
+    Ok(Some(node(kind, stat, xattrs, ownership)))
 }
 
 fn read(
@@ -87,7 +93,7 @@ fn read(
     Ok(xattrs)
 }
 
-fn node(kind: LowerKind, stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> LowerNode {
+fn node(kind: LowerKind, stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>, ownership: LayerOwnership) -> LowerNode {
     let mut node = LowerNode {
         kind,
         mode: stat.st_mode & 0o7777,
@@ -104,7 +110,7 @@ fn node(kind: LowerKind, stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> LowerN
     }
     let mut kept = Vec::new();
     for (name, value) in xattrs {
-        if name == OVERRIDE_STAT && is_ours(&node, &value) {
+        if name == OVERRIDE_STAT && is_ours(&node, &value, ownership) {
             apply(&mut node, &value);
         } else if let Some(name) = meant(&name) {
             kept.push(Xattr {
@@ -118,10 +124,15 @@ fn node(kind: LowerKind, stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> LowerN
     node
 }
 
-/// As root the attribute is the layer's own, unless it stands for a device that could not be made.
-fn is_ours(node: &LowerNode, value: &[u8]) -> bool {
-    Privilege::of_process() == Privilege::User
-        || (node.kind == LowerKind::File { size: 0 } && value.split(|byte| *byte == b':').count() == 4)
+/// Where owners are set the attribute is the layer's own, unless it stands for a device that could not be made.
+fn is_ours(node: &LowerNode, value: &[u8], ownership: LayerOwnership) -> bool {
+    match ownership {
+        LayerOwnership::Record => true,
+        LayerOwnership::Squash => false,
+        LayerOwnership::Preserve | LayerOwnership::Userns => {
+            node.kind == LowerKind::File { size: 0 } && value.split(|byte| *byte == b':').count() == 4
+        }
+    }
 }
 
 /// Returns the name that the layer gave; nothing for what is overlayfs' or the system's.
@@ -140,7 +151,7 @@ fn meant(name: &[u8]) -> Option<Vec<u8>> {
     Some(name.to_vec())
 }
 
-/// Applies `uid:gid:mode` or `uid:gid:mode:char-MAJOR-MINOR`. What is not of that form is left alone.
+/// Applies `uid:gid:mode`, `uid:gid:mode:char-MAJOR-MINOR` or `uid:gid:mode:pipe`. What is not of that form is left alone.
 fn apply(node: &mut LowerNode, value: &[u8]) {
     let Ok(text) = std::str::from_utf8(value) else { return };
     let mut parts = text.split(':');
@@ -151,7 +162,11 @@ fn apply(node: &mut LowerNode, value: &[u8]) {
         return;
     };
     (node.uid, node.gid, node.mode) = (uid, gid, mode & 0o7777);
-    let mut device = parts.next().unwrap_or_default().split('-');
+    let what = parts.next().unwrap_or_default();
+    if what == "pipe" {
+        node.kind = LowerKind::Fifo;
+    }
+    let mut device = what.split('-');
     let (kind, major, minor) = (device.next(), device.next(), device.next());
     if let (Some(kind), Some(Ok(major)), Some(Ok(minor))) = (kind, major.map(str::parse), minor.map(str::parse)) {
         match kind {
@@ -186,6 +201,9 @@ mod tests {
         apply(&mut node, b"7:8:4755:char-1-3");
         assert_eq!((node.uid, node.gid, node.mode), (7, 8, 0o4755));
         assert_eq!(node.kind, LowerKind::CharDevice { major: 1, minor: 3 });
+        node.kind = LowerKind::File { size: 0 };
+        apply(&mut node, b"7:8:0644:pipe");
+        assert_eq!((node.mode, node.kind.clone()), (0o644, LowerKind::Fifo));
         apply(&mut node, b"nonsense");
         assert_eq!(node.uid, 7);
     }

@@ -403,6 +403,50 @@ async fn the_two_forms_of_a_layer_stand_side_by_side() {
     assert!(tops[1].join(".wh.gone").exists() && tops[1].join("gone").symlink_metadata().is_err());
 }
 
+#[tokio::test]
+async fn directories_of_another_ownership_stand_side_by_side() {
+    use unlade_images::{Ownership, Store, StoreOptions};
+    let layer = LayerBuilder::new().file_with("file", "x", |entry| entry.owner(5, 6));
+    let image = ImageBuilder::new().layer(layer.build(Compression::Gzip)).build();
+    let (registry, reference) = serve(&image);
+    let home = tempfile::tempdir().unwrap();
+    let reference: Reference = reference.parse().unwrap();
+    let open = |ownership| {
+        let options = StoreOptions {
+            ownership,
+            ..StoreOptions::at(home.path())
+        };
+        Store::open(&options).unwrap()
+    };
+    let mut directories = std::collections::BTreeSet::new();
+    for ownership in [None, Some(Ownership::Record), Some(Ownership::Squash)] {
+        for time in ["first", "again"] {
+            let pulled = Puller::new(open(ownership), client())
+                .pull(std::slice::from_ref(&reference), &Options::default())
+                .await
+                .unwrap();
+            assert!(time == "first" || !pulled[0].asked_registry, "{ownership:?}");
+            let directory = pulled[0].image.layers[0].directory.clone().unwrap();
+            let summary = &open(ownership).summaries(&pulled[0].image).unwrap()[0];
+            let squashed = summary.count(unlade_extract::Note::OwnerSquashed);
+            assert_eq!(squashed > 0, ownership == Some(Ownership::Squash), "{summary:?}");
+            directories.insert(directory);
+        }
+    }
+    // To record is what anybody but root does in any case.
+    let is_root = unlade_sys::is_root();
+    assert_eq!(directories.len(), if is_root { 3 } else { 2 }, "{directories:?}");
+    let blobs = registry
+        .requests()
+        .iter()
+        .filter(|request| request.path.contains("/blobs/"))
+        .count();
+    assert_eq!(blobs, 2, "the layer and the configuration, once");
+
+    open(None).remove(&reference, None).unwrap();
+    assert!(directories.iter().all(|directory| !directory.exists()));
+}
+
 /// Says when something is extracted.
 struct Extracting(std::sync::Mutex<Vec<unlade_pull::Task>>);
 

@@ -9,7 +9,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use unlade_oci::Platform;
 
-pub(crate) use self::rootfs::Unpack;
+pub(crate) use self::rootfs::{Mount, Unmount, Unpack};
 use crate::network::{DownloadFlags, NetworkFlags};
 use crate::quantity::{Age, ByteSize};
 use crate::registries::RegistryFlags;
@@ -126,6 +126,10 @@ pub(crate) enum Command {
     Rm(Remove),
     /// Make a directory of an image: its root filesystem
     Unpack(Box<Unpack>),
+    /// Mount an image over its layer directories: its root filesystem
+    Mount(Box<Mount>),
+    /// End such a mount
+    Umount(Unmount),
     /// Write an image to files that other tools read
     #[command(after_help = EXPORT_FORMS)]
     Export(Export),

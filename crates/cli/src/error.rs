@@ -220,6 +220,21 @@ impl Error {
             Self::Images(unlade_images::Error::TargetInUse { path }) if path.is_dir() => {
                 return Some("--replace puts the new tree in its place, in one step".to_owned());
             }
+            Self::Images(unlade_images::Error::Files { source })
+                if source.operation == "mount an overlay at" && source.raw_os_error() == Some(1) =>
+            {
+                return Some(
+                    "mounting takes root; `unlade mount REF DIR -- COMMAND` runs a command that alone sees the mount, and `unlade unpack` makes a directory"
+                        .to_owned(),
+                );
+            }
+            Self::Images(unlade_images::Error::Files { source })
+                if source.operation == "make namespaces for a mount at" =>
+            {
+                return Some(
+                    "this system does not let users have namespaces; `unlade unpack` makes a directory".to_owned(),
+                );
+            }
             Self::Images(unlade_images::Error::BlobMissing { .. }) => {
                 return Some("`unlade pull --no-extract` fetches it again".to_owned());
             }

@@ -64,15 +64,24 @@ pub(crate) fn run_blocking<T>(progress: &Progress, work: impl FnOnce() -> Result
     }
 }
 
+/// Lets signals pass from now on: they are somebody else's matter.
+pub(crate) fn ignore() -> Result<(), Error> {
+    listen()?;
+    LISTENER.lock().unwrap_or_else(PoisonError::into_inner).ignores = true;
+    Ok(())
+}
+
 /// Whom the next signal is told.
 static LISTENER: Mutex<Listener> = Mutex::new(Listener {
     sender: None,
     is_started: false,
+    ignores: false,
 });
 
 struct Listener {
     sender: Option<oneshot::Sender<()>>,
     is_started: bool,
+    ignores: bool,
 }
 
 /// Returns what is told of the next signal. Whoever listened until now is not told any more.
@@ -130,10 +139,18 @@ fn wait_twice(runtime: &Runtime, mut signals: (Signal, Signal)) {
             }
         });
     };
-    next();
-    let listener = LISTENER.lock().unwrap_or_else(PoisonError::into_inner).sender.take();
-    if listener.is_some_and(|sender| sender.send(()).is_ok()) {
+    let mut was_told = false;
+    loop {
         next();
+        let mut listener = LISTENER.lock().unwrap_or_else(PoisonError::into_inner);
+        if listener.ignores {
+            continue;
+        }
+        let told = listener.sender.take().is_some_and(|sender| sender.send(()).is_ok());
+        if was_told || !told {
+            break;
+        }
+        was_told = true;
     }
     std::process::exit(ErrorClass::Interrupted.exit_code().into());
 }

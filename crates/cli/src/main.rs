@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     };
     let stderr = Stderr::of_process(&environment, arguments.global.format.split().0 == Format::Json);
     match run(arguments, &environment, &stderr) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             error.report(&stderr);
@@ -66,7 +66,7 @@ fn read(line: &[OsString]) -> Result<Arguments, clap::Error> {
     Ok(arguments)
 }
 
-fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Result<(), Error> {
+fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Result<ExitCode, Error> {
     let Arguments { global, command } = arguments;
     let (format, form) = global.format.split();
     if form.is_some() && !matches!(command, Command::Export(_)) {
@@ -76,7 +76,8 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         });
     }
     if let Command::Completions(arguments) = &command {
-        return commands::completions::run(arguments);
+        commands::completions::run(arguments)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let user = rustix::process::geteuid();
     let settings = Settings::resolve(&global, &command, environment, user.as_raw())?;
@@ -89,7 +90,7 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         has_log,
         stderr: stderr.clone(),
     };
-    match &command {
+    let done = match &command {
         Command::Pull(arguments) => commands::pull::run(&session, arguments),
         Command::Images => commands::images::run(&session),
         // Docker's is JSON, so this one is unless the other form is asked for.
@@ -99,6 +100,8 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         Command::Inspect(arguments) => commands::inspect::run(&session, arguments),
         Command::Rm(arguments) => commands::rm::run(&session, arguments),
         Command::Unpack(arguments) => commands::unpack::run(&session, arguments),
+        Command::Mount(arguments) => return commands::mount::run(&session, arguments),
+        Command::Umount(arguments) => commands::mount::unmount(&session, arguments),
         Command::Export(arguments) => {
             commands::export::run(&session, arguments, form.unwrap_or(ExportForm::OciArchive))
         }
@@ -113,7 +116,8 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         Command::Logout(arguments) => commands::logout::run(&session, arguments),
         Command::Auth(arguments) => commands::auth::run(&session, arguments),
         Command::Completions(arguments) => commands::completions::run(arguments),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Shows what clap has to say instead of a command: help, the version, or what is wrong.

@@ -192,6 +192,17 @@ impl<'a> Flags<'a> {
                 downloads: Some(&unpack.downloads),
                 ..Self::default()
             },
+            Command::Mount(mount) => Self {
+                layer_path: mount.layer_path.as_ref(),
+                platform: mount.platform.as_ref(),
+                durability: mount.durability,
+                limits: Some(&mount.limits),
+                login: mount.login.clone(),
+                registries: Some(&mount.registries),
+                network: Some(&mount.network),
+                downloads: Some(&mount.downloads),
+                ..Self::default()
+            },
             Command::Resolve(resolve) => Self {
                 platform: resolve.platform.as_ref(),
                 login: resolve.login.clone(),
@@ -239,6 +250,7 @@ impl<'a> Flags<'a> {
             Command::Images
             | Command::Inspect(_)
             | Command::Rm(_)
+            | Command::Umount(_)
             | Command::Prune(_)
             | Command::Export(_)
             | Command::Df

@@ -12,7 +12,7 @@ use crate::image;
 use crate::{Error, Image, Lookup, Stack, Store};
 
 /// How long a lease protects its content from processes that cannot see whether its holder lives.
-const LEASE: Duration = Duration::from_hours(24);
+pub(crate) const LEASE: Duration = Duration::from_hours(24);
 
 /// What is to be kept from being removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -72,6 +72,12 @@ pub enum Error {
         /// Why.
         source: Box<unlade_extract::Error>,
     },
+    /// An image cannot be mounted.
+    #[error("the image cannot be mounted: {reason}")]
+    NotMountable {
+        /// Why not.
+        reason: &'static str,
+    },
     /// A root filesystem is to go where something is already.
     #[error("{} is there already and is not an empty directory", path.display())]
     TargetInUse {
@@ -111,6 +117,7 @@ impl Error {
             Self::BlobMissing { .. } | Self::NoImage { .. } => ErrorClass::NotFound,
             Self::NotAnImage { .. } => ErrorClass::Rejected,
             Self::Layer { source, .. } | Self::Extract { source } => source.class(),
+            Self::NotMountable { .. } => ErrorClass::Invalid,
             Self::Vanished { .. } => ErrorClass::Store,
         }
     }

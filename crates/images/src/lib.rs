@@ -6,6 +6,7 @@
 //! ingest/                        blobs that are arriving (unlade-blobs)
 //! layers/sha256-HEX.extracted/   layer directories, named by diff ID; ….chain.extracted, by chain ID
 //! staging/                       layer directories that are being made
+//! mounts/                        records of what is mounted
 //! metadata.db                    the database (unlade-metadata)
 //! locks/                         files that exist to be locked
 //! ```
@@ -40,6 +41,7 @@ mod layers;
 mod listing;
 mod lookup;
 mod mend;
+mod mount;
 mod process;
 mod prune;
 mod remove;
@@ -61,6 +63,7 @@ pub use layers::StagedLayer;
 pub use listing::{ImageSummary, Inspection};
 pub use lookup::Lookup;
 pub use mend::{LostLayer, Mending};
+pub use mount::{MountOptions, MountedCommand};
 pub use process::Process;
 pub use prune::{PruneOptions, Pruned};
 pub use remove::Removal;

@@ -81,6 +81,7 @@ impl Store {
         };
         {
             let _alone = FileLock::exclusive(&self.removal_lock())?;
+            let _mounted = self.lease_mounted()?;
             let collected = self.database.collect(&collection, collect)?;
             if !options.dry_run {
                 self.write_index()?;

@@ -30,7 +30,7 @@ pub struct Removal {
 impl Store {
     /// Removes an image or an artifact by its name, an image on one platform or on all, with everything that nothing else needs.
     ///
-    /// The name goes first: whatever happens then, no image is left in part. Content that a running pull has leased stays.
+    /// The name goes first: whatever happens then, no image is left in part. Content that a running pull has leased stays, and so do layers that are mounted.
     /// Other names that lead to the same content keep it.
     ///
     /// # Errors
@@ -43,6 +43,7 @@ impl Store {
         let mut retired = Vec::new();
         let removal = {
             let _alone = FileLock::exclusive(&self.removal_lock())?;
+            let _mounted = self.lease_mounted()?;
             let Some(removed) = self.database.remove_image(&key)? else {
                 return Err(self.no_image(reference));
             };

@@ -11,6 +11,8 @@
 //! | `atomic` | [`write_atomic`], [`rename_no_replace`], [`exchange`]: what becomes visible, becomes visible whole |
 //! | `confine` | [`confine_thread`]: a second wall round a thread that works for strangers |
 //! | `lock` | [`FileLock`]: advisory locks that die with their holder |
+//! | `mount` | [`mount_overlay`]: many directories shown as one |
+//! | `namespace` | [`spawn_with_overlay`]: a command that alone sees such a mount |
 //! | `remove` | [`remove_tree`]: deletes a tree, however deep and whatever its modes |
 //! | `usage` | [`DiskUsage`]: the room that files take |
 //! | `sync` | [`sync_filesystem`], [`sync_directory`], [`boot_id`]: what has reached the disk, and since when |
@@ -33,6 +35,8 @@ mod dir;
 mod error;
 mod host;
 mod lock;
+mod mount;
+mod namespace;
 mod remove;
 mod sync;
 mod usage;
@@ -47,6 +51,8 @@ pub use dir::*;
 pub use error::{Error, Result};
 pub use host::{FreeSpace, create_dir, create_private_dir, free_space, is_network_filesystem, is_root};
 pub use lock::{FileLock, lock_holder};
+pub use mount::{Overlay, is_initial_user_namespace, mount_namespace, mount_overlay, unmount_at};
+pub use namespace::spawn_with_overlay;
 pub use remove::{remove_tree, remove_tree_at};
 pub use sync::{boot_id, sync_directory, sync_file, sync_filesystem};
 pub use usage::DiskUsage;

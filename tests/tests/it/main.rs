@@ -23,6 +23,7 @@ mod real_images;
 mod real_logins;
 mod real_servers;
 mod requests;
+mod rootfs;
 mod secrets;
 mod support;
 mod verify;

@@ -57,3 +57,53 @@ pub(crate) struct Unpack {
     #[command(flatten)]
     pub(crate) downloads: DownloadFlags,
 }
+
+/// `mount`
+#[derive(Debug, Args)]
+pub(crate) struct Mount {
+    /// An image reference
+    #[arg(value_name = "REF")]
+    pub(crate) name: OsString,
+    /// Where it is mounted; the directory is made if it is not there
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Mount it for this command alone, in namespaces of its own; takes no root
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+    /// Let it be written to: changes go to UPPER, and UPPER.work is the kernel's
+    #[arg(long, value_name = "UPPER")]
+    pub(crate) rw: Option<PathBuf>,
+    /// Look for layer directories below DIR instead of in the store
+    #[arg(short = 'L', long, value_name = "DIR")]
+    pub(crate) layer_path: Option<PathBuf>,
+    /// The platform wanted, instead of this machine's
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+    /// When to ask the registry
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub(crate) policy: Policy,
+    /// Whether to wait until the disk has it all, lazy by default
+    #[arg(long, value_name = "HOW")]
+    pub(crate) durability: Option<Durability>,
+    /// How progress is shown on stderr
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) progress: Progress,
+    #[command(flatten)]
+    pub(crate) login: Login,
+    #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) network: NetworkFlags,
+    #[command(flatten)]
+    pub(crate) downloads: DownloadFlags,
+}
+
+/// `umount`
+#[derive(Debug, Args)]
+pub(crate) struct Unmount {
+    /// Where the image is mounted
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}

@@ -10,6 +10,7 @@ pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod mount;
 pub(crate) mod prune;
 pub(crate) mod pull;
 pub(crate) mod referrers;

@@ -71,6 +71,14 @@ pub(super) fn fetch(
     result
 }
 
+/// Returns the image of a pull of one.
+pub(super) fn only(pulled: Vec<Pulled>, reference: &Reference) -> Result<Image, Error> {
+    let image = pulled.into_iter().next().map(|pulled| pulled.image);
+    Ok(image.ok_or_else(|| unlade_images::Error::NoImage {
+        name: reference.to_string(),
+    })?)
+}
+
 fn artifacts(
     session: &Session,
     arguments: &arguments::Pull,

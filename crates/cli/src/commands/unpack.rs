@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 use unlade_extract::{Count, Note, Progress, RawPath};
 use unlade_images::{Image, Process, Store, UnpackOptions, UnpackSource, Unpacked};
-use unlade_pull::{Options, Pulled, find_local};
+use unlade_pull::{Options, find_local};
 use unlade_reference::Reference;
 
 use super::pull;
@@ -67,7 +67,7 @@ fn find(
     if !arguments.keep_dirlinks
         && let Some(found) = find_local(store, references, &options)?
     {
-        return only(found, reference);
+        return pull::only(found, reference);
     }
     // A hard link needs a file to link to.
     options.extract = arguments.hardlink;
@@ -75,14 +75,7 @@ fn find(
         Some(found) => found,
         None => pull::fetch(session, arguments.progress, store.clone(), references, &options)?,
     };
-    only(pulled, reference)
-}
-
-fn only(pulled: Vec<Pulled>, reference: &Reference) -> Result<Image, Error> {
-    let image = pulled.into_iter().next().map(|pulled| pulled.image);
-    Ok(image.ok_or_else(|| unlade_images::Error::NoImage {
-        name: reference.to_string(),
-    })?)
+    pull::only(pulled, reference)
 }
 
 /// What whoever starts a program in the tree needs to know.

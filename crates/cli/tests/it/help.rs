@@ -13,6 +13,8 @@ fn help_of_every_command() {
         "inspect",
         "rm",
         "unpack",
+        "mount",
+        "umount",
         "export",
         "prune",
         "df",

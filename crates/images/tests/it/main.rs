@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod mount;
 mod power;
 mod prune;
 mod stacks;

@@ -276,6 +276,8 @@ pub(crate) enum Ownership {
     Record,
     /// To you
     Squash,
+    /// To whom the layer says, with your subordinate ids in a user namespace
+    Userns,
 }
 
 impl From<Ownership> for unlade_images::Ownership {
@@ -284,6 +286,7 @@ impl From<Ownership> for unlade_images::Ownership {
             Ownership::Preserve => Self::Preserve,
             Ownership::Record => Self::Record,
             Ownership::Squash => Self::Squash,
+            Ownership::Userns => Self::Userns,
         }
     }
 }

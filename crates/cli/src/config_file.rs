@@ -121,6 +121,7 @@ enum WireOwnership {
     Preserve,
     Record,
     Squash,
+    Userns,
 }
 
 #[derive(Deserialize)]
@@ -256,6 +257,7 @@ impl ConfigFile {
                     WireOwnership::Preserve => Ownership::Preserve,
                     WireOwnership::Record => Ownership::Record,
                     WireOwnership::Squash => Ownership::Squash,
+                    WireOwnership::Userns => Ownership::Userns,
                 })
             }),
             durability: placed(wire.durability, place).map(|setting| {

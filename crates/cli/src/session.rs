@@ -68,6 +68,16 @@ impl Session {
         Ok(Store::open(&options)?)
     }
 
+    /// Enters the user namespace without which what is in the store cannot be read and removed, if there may be such things.
+    ///
+    /// Nothing that starts threads may come before it.
+    pub(crate) fn enter_user_namespace(store: &Store) -> Result<(), Error> {
+        if store.needs_user_namespace()? {
+            unlade_images::enter_user_namespace()?;
+        }
+        Ok(())
+    }
+
     /// Makes a client with the user's logins, for commands about these registries. Reads files, so only what needs the
     /// network calls it.
     pub(crate) fn client<'a>(

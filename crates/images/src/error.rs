@@ -84,6 +84,12 @@ pub enum Error {
         /// Where.
         path: std::path::PathBuf,
     },
+    /// The user namespace could not be entered in which files can have their real owners.
+    #[error(transparent)]
+    UserNamespace {
+        /// Why not.
+        source: unlade_sys::UserNamespaceError,
+    },
     /// No image of that name is in the store.
     #[error("there is no image {name} in the store")]
     NoImage {
@@ -117,7 +123,7 @@ impl Error {
             Self::BlobMissing { .. } | Self::NoImage { .. } => ErrorClass::NotFound,
             Self::NotAnImage { .. } => ErrorClass::Rejected,
             Self::Layer { source, .. } | Self::Extract { source } => source.class(),
-            Self::NotMountable { .. } => ErrorClass::Invalid,
+            Self::NotMountable { .. } | Self::UserNamespace { .. } => ErrorClass::Invalid,
             Self::Vanished { .. } => ErrorClass::Store,
         }
     }

@@ -16,6 +16,9 @@ use crate::Error;
 /// The name of a tree that is being removed, in its stage.
 const RETIRED: &str = "retired";
 
+/// The file that says that layers were extracted here in a user namespace.
+const USER_NAMESPACE: &str = "user-namespace";
+
 /// How the names of lock files of layers begin.
 const LOCK_PREFIX: &str = "layer-";
 
@@ -161,6 +164,18 @@ impl LayerRoot {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(unlade_sys::Error::new("rename", path, source).into()),
         }
+    }
+
+    /// Notes that what is here may belong to ids of a user namespace.
+    pub(crate) fn mark_user_namespace(&self) -> Result<(), Error> {
+        let path = self.locks.join(USER_NAMESPACE);
+        fs::write(&path, "").map_err(|source| unlade_sys::Error::new("write", path, source))?;
+        Ok(())
+    }
+
+    /// Returns whether what is here may belong to ids of a user namespace.
+    pub(crate) fn has_user_namespace(&self) -> bool {
+        self.locks.join(USER_NAMESPACE).exists()
     }
 
     /// Lists the layer directories that are here, whether they are recorded or not; what has another name is not ours.

@@ -69,7 +69,7 @@ pub use prune::{PruneOptions, Pruned};
 pub use remove::Removal;
 pub use settle::Settled;
 pub use stack::Stack;
-pub use store::{LayerState, Store, StoreOptions};
+pub use store::{LayerState, Store, StoreOptions, enter_user_namespace};
 pub use unlade_extract::Ownership;
 pub use unlade_metadata::Lease;
 pub use unlade_sys::Durability;

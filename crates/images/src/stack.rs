@@ -54,9 +54,15 @@ impl Store {
             let own = self.layers.directory(diff_id, &self.place());
             let summary = self.summary(diff_id)?;
             let mut directory = own.clone();
-            let mut chain_id = None;
-            if summary.depends_on_lower() && self.depends(&own, &summary, &below)? {
-                chain_id = layer_stack_chain_id(&diff_ids[..=at]);
+            let mut chain_id = layer_stack_chain_id(&diff_ids[..=at]);
+            // The record of an image holds for every form and ownership, and some show less of a difference than others.
+            let is_needed = match &chain_id {
+                Some(chain_id) => self.database.is_stack_needed(diff_id, chain_id)?,
+                None => false,
+            };
+            let is_needed = is_needed || (summary.depends_on_lower() && self.depends(&own, &summary, &below)?);
+            if !is_needed {
+                chain_id = None;
             }
             if let Some(chain_id) = &chain_id {
                 tracing::info!(%diff_id, %chain_id, "the layer is extracted on top of those below it");

@@ -21,7 +21,7 @@ pub struct StoreOptions {
     /// The form in which layer directories keep removals.
     pub whiteouts: Whiteouts,
     /// Whom the files of layers belong to; `None` is what goes with the user: root preserves owners, anybody else records
-    /// them. [`Ownership::Userns`] is for a process that is in such a namespace, and is not checked.
+    /// them. With [`Ownership::Userns`], [`enter_user_namespace`] has to be called before anything is extracted.
     pub ownership: Option<Ownership>,
     /// Whether a pull waits until what it has written is on the disk.
     pub durability: Durability,
@@ -116,6 +116,9 @@ impl Store {
             boot_id,
             layers_beside_blobs,
         };
+        if store.ownership == LayerOwnership::Userns {
+            store.layers.mark_user_namespace()?;
+        }
         if store.blobs.made_index() && !store.database.names()?.is_empty() {
             store.write_index()?;
         }
@@ -125,6 +128,29 @@ impl Store {
     /// Returns the store's directory.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Returns whether layers are extracted in a user namespace, see [`Ownership::Userns`].
+    pub fn uses_user_namespace(&self) -> bool {
+        self.ownership == LayerOwnership::Userns
+    }
+
+    /// Returns whether something may be here that only a process in the user's namespace ([`enter_user_namespace`]) can read
+    /// and remove: layers that were extracted in it, or what is left of such an extraction. For root there is no such thing.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn needs_user_namespace(&self) -> Result<bool, Error> {
+        if unlade_sys::is_root() {
+            return Ok(false);
+        }
+        if self.layers.has_user_namespace() {
+            return Ok(true);
+        }
+        let directories = self.database.layer_directories()?;
+        Ok(directories
+            .iter()
+            .any(|(_, record)| record.place.ownership == LayerOwnership::Userns))
     }
 
     /// Returns the directory that holds the layer directories.
@@ -256,6 +282,17 @@ impl Store {
     pub(crate) fn removal_lock(&self) -> PathBuf {
         self.root.join("locks").join("removal")
     }
+}
+
+/// Moves this process into a user namespace of its own, in which files of layers can have their real owners
+/// ([`Ownership::Userns`]): its user is root there, and the ids of the image from 1 on are the user's subordinate ids.
+///
+/// The process must not have other threads: call it at the start, or after [`Store::open`] and a look-up, which start none.
+///
+/// # Errors
+/// The user is root or has no subordinate ids, `newuidmap` or `newgidmap` is missing, or the kernel refuses it.
+pub fn enter_user_namespace() -> Result<(), Error> {
+    unlade_sys::enter_user_namespace().map_err(|source| Error::UserNamespace { source })
 }
 
 /// Returns how an ownership is recorded.

@@ -133,7 +133,8 @@ impl ManifestRecord {
         let mut statement = transaction.prepare_cached(
             "INSERT INTO manifest_layers (manifest_digest, position, blob_digest, diff_id, media_type, size, chain_id)
              VALUES (:manifest, :position, :blob, :diff_id, :media_type, :size, :chain_id)
-             ON CONFLICT (manifest_digest, position) DO UPDATE SET chain_id = coalesce(excluded.chain_id, chain_id)",
+             ON CONFLICT (manifest_digest, position)
+                 DO UPDATE SET chain_id = coalesce(nullif(chain_id, ''), excluded.chain_id, chain_id)",
         )?;
         for (position, layer) in layers.iter().enumerate() {
             statement.execute(named_params! {

@@ -70,6 +70,16 @@ impl Database {
         })
     }
 
+    /// Returns whether an image needs the layer `diff_id` on top of the stack `chain_id`, in whatever form or ownership that was
+    /// found out.
+    pub fn is_stack_needed(&self, diff_id: &Digest, chain_id: &Digest) -> Result<bool> {
+        self.read("look a stack up", |transaction| {
+            let mut statement =
+                transaction.prepare_cached("SELECT 1 FROM manifest_layers WHERE diff_id = ?1 AND chain_id = ?2")?;
+            Ok(statement.exists([diff_id.to_string(), chain_id.to_string()])?)
+        })
+    }
+
     /// Returns the summary of the extraction that made a layer directory, given by its row: a JSON object.
     pub fn directory_summary(&self, id: i64) -> Result<Option<serde_json::Value>> {
         self.read("look the summary of a layer directory up", |transaction| {

@@ -16,10 +16,11 @@
 //! | `remove` | [`remove_tree`]: deletes a tree, however deep and whatever its modes |
 //! | `usage` | [`DiskUsage`]: the room that files take |
 //! | `sync` | [`sync_filesystem`], [`sync_directory`], [`boot_id`]: what has reached the disk, and since when |
+//! | `userns` | [`enter_user_namespace`]: files with real owners without root |
 //! | `host` | [`free_space`], [`is_root`], [`create_private_dir`] |
 //!
 //! **Invariant:** this is the only crate of the workspace that may hold `unsafe` code, and a module that does opts in
-//! with a reason. No module does today: `rustix` covers all of it.
+//! with a reason. One does, `userns`; `rustix` covers all else.
 //!
 //! **Invariant:** nothing here knows what an image, a layer or a blob is.
 
@@ -40,6 +41,7 @@ mod namespace;
 mod remove;
 mod sync;
 mod usage;
+mod userns;
 mod xattr;
 
 pub use atomic::{
@@ -56,4 +58,5 @@ pub use namespace::spawn_with_overlay;
 pub use remove::{remove_tree, remove_tree_at};
 pub use sync::{boot_id, sync_directory, sync_file, sync_filesystem};
 pub use usage::DiskUsage;
+pub use userns::{UserNamespaceError, enter_user_namespace};
 pub use xattr::*;

@@ -22,6 +22,7 @@ mod pulls;
 mod real_images;
 mod real_logins;
 mod real_servers;
+mod real_user_namespace;
 mod requests;
 mod rootfs;
 mod secrets;

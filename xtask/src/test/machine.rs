@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::tiers::Need;
 
 /// A program that tests or fixtures use, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 15] = [
+const PROGRAMS: [(&str, &str); 16] = [
     ("docker-registry", "docker-registry"),
     ("nginx", "nginx"),
     ("skopeo", "skopeo"),
@@ -25,6 +25,7 @@ const PROGRAMS: [(&str, &str); 15] = [
     ("xz", "xz-utils"),
     ("setfattr", "attr"),
     ("strace", "strace"),
+    ("newuidmap", "uidmap"),
     ("ip", "iproute2"),
     ("tinyproxy", "tinyproxy-bin"),
     ("microsocks", "microsocks"),
@@ -99,6 +100,7 @@ impl Machine {
                 "setfattr",
                 "mkfs.ext4",
                 "mkfs.xfs",
+                "newuidmap",
             ]
             .iter()
             .all(|p| !self.missing.contains(p)),

@@ -14,6 +14,7 @@ use crate::table;
 /// Runs the command.
 pub(crate) fn run(session: &Session) -> Result<(), Error> {
     let store = session.store()?;
+    Session::enter_user_namespace(&store)?;
     session.print(&Room::new(&store.usage()?))?;
     Session::settle(&store, &[]);
     Ok(())

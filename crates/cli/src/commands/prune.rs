@@ -15,6 +15,7 @@ use crate::session::{Report, Session, json_path};
 /// Runs the command.
 pub(crate) fn run(session: &Session, arguments: &arguments::Prune) -> Result<(), Error> {
     let store = session.store()?;
+    Session::enter_user_namespace(&store)?;
     let pruned = store.prune(&PruneOptions {
         all: arguments.all,
         max_age: arguments.max_age.map(|age| age.0),

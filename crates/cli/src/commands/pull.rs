@@ -40,9 +40,13 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
     if arguments.artifact {
         return artifacts(session, arguments, store, &references, &options);
     }
-    let pulled = match find_local(&store, &references, &options)? {
-        Some(pulled) => pulled,
-        None => fetch(session, arguments.progress, store.clone(), &references, &options)?,
+    let pulled = if let Some(pulled) = find_local(&store, &references, &options)? {
+        pulled
+    } else {
+        if store.uses_user_namespace() {
+            unlade_images::enter_user_namespace()?;
+        }
+        fetch(session, arguments.progress, store.clone(), &references, &options)?
     };
     let pulled = PulledImages::new(session, &store, pulled)?;
     session.print(&pulled)?;

@@ -18,6 +18,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Remove) -> Result<()
         .map(|name| session.reference(name))
         .collect::<Result<Vec<_>, _>>()?;
     let store = session.store()?;
+    Session::enter_user_namespace(&store)?;
     let mut removed = Removed(Vec::new());
     let mut failure = Ok(());
     for reference in &references {

@@ -25,6 +25,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Unpack) -> Result<()
     let reference = session.reference(&arguments.name)?;
     unlade_images::check_unpack_target(&arguments.directory, arguments.replace)?;
     let store = session.store()?;
+    Session::enter_user_namespace(&store)?;
     let image = find(session, arguments, &store, &reference)?;
     let options = UnpackOptions {
         replace: arguments.replace,

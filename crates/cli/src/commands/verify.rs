@@ -19,6 +19,7 @@ use crate::session::{Report, Session, json_path};
 /// Runs the command. Damage that stays is an error, after the report.
 pub(crate) fn run(session: &Session, arguments: &arguments::Verify) -> Result<(), Error> {
     let store = session.store()?;
+    Session::enter_user_namespace(&store)?;
     let depth = if arguments.deep { Depth::Deep } else { Depth::Quick };
     let verification = store.verify(depth)?;
     let mut repairs = None;

@@ -101,9 +101,19 @@ fn a_layer_extracted_against_a_stack_has_a_directory_of_its_own() {
     store.database.commit_image(&unknowing).unwrap();
     assert_eq!(
         found().layers[1].layer.chain_id,
-        Some(chain_id),
+        Some(chain_id.clone()),
         "a later commit does not lose it"
     );
+    let mut in_another_form = image("app:1", "linux/amd64", &["base", "top"]);
+    in_another_form
+        .layers
+        .iter_mut()
+        .for_each(|layer| layer.is_stacked = true);
+    store.database.commit_image(&in_another_form).unwrap();
+    assert_eq!(found().layers[1].layer.chain_id, Some(chain_id.clone()));
+    assert!(found().layers[0].layer.is_stacked);
+    assert!(store.database.is_stack_needed(&diff_id("top"), &chain_id).unwrap());
+    assert!(!store.database.is_stack_needed(&diff_id("base"), &chain_id).unwrap());
 }
 
 #[test]

@@ -447,6 +447,38 @@ async fn directories_of_another_ownership_stand_side_by_side() {
     assert!(directories.iter().all(|directory| !directory.exists()));
 }
 
+#[tokio::test]
+async fn what_one_ownership_shows_of_a_stack_holds_for_the_others() {
+    use unlade_images::{Ownership, Store, StoreOptions};
+    // Squashed, both directories belong to the caller, and nothing tells that the upper one is merely implied.
+    let lower = LayerBuilder::new().dir_with("d/", 0o755, |entry| entry.owner(5, 6));
+    let upper = LayerBuilder::new().file("d/file", "x");
+    let layers = [lower, upper].map(|layer| layer.build(Compression::Gzip));
+    let image = ImageBuilder::new().layers(layers).build();
+    let (_registry, reference) = serve(&image);
+    let home = tempfile::tempdir().unwrap();
+    let reference: Reference = reference.parse().unwrap();
+    for ownership in [
+        Ownership::Record,
+        Ownership::Squash,
+        Ownership::Record,
+        Ownership::Squash,
+    ] {
+        let options = StoreOptions {
+            ownership: Some(ownership),
+            ..StoreOptions::at(home.path())
+        };
+        let pulled = Puller::new(Store::open(&options).unwrap(), client())
+            .pull(std::slice::from_ref(&reference), &Options::default())
+            .await
+            .unwrap();
+        let layer = &pulled[0].image.layers[1];
+        assert!(layer.chain_id.is_some(), "{ownership:?}");
+        let directory = layer.directory.as_ref().unwrap().to_str().unwrap();
+        assert!(directory.contains(".chain."), "{ownership:?}: {directory}");
+    }
+}
+
 /// Says when something is extracted.
 struct Extracting(std::sync::Mutex<Vec<unlade_pull::Task>>);
 

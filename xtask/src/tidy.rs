@@ -2,6 +2,7 @@
 //!
 //! The modules below hold one kind of rule each, over values; this file finds the files and prints the complaints.
 
+mod contract;
 mod edges;
 mod manifests;
 mod pages;
@@ -25,6 +26,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let mut complaints = check_crates(root)?;
     complaints.extend(check_sources(root)?);
     complaints.extend(check_pages(root)?);
+    complaints.extend(check_contract(root)?);
     for complaint in &complaints {
         println!("{complaint}");
     }
@@ -69,6 +71,17 @@ fn check_sources(root: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(complaints)
+}
+
+/// The page that names tests.
+fn check_contract(root: &Path) -> Result<Vec<String>> {
+    let mut tests = BTreeSet::new();
+    for directory in CODE {
+        for path in files(root, directory, "rs")? {
+            tests.extend(contract::tests_in(&read(root, &path)?));
+        }
+    }
+    Ok(contract::check(&read(root, contract::PAGE)?, &tests))
 }
 
 fn check_pages(root: &Path) -> Result<Vec<String>> {

@@ -266,3 +266,16 @@ fn a_layer_that_comes_twice_is_mounted_once() {
     assert_eq!(directories.len(), 2);
     assert_eq!(Some(directories[0]), image.layers[2].directory.as_deref());
 }
+
+#[test]
+fn a_marker_at_the_root_clears_all_layers_below() {
+    let fixture = Fixture::new();
+    let top = LayerBuilder::new().dir("./", 0o755).opaque("").file("new", "");
+    let (image, chained) = stacked(&fixture, &[base(), top]);
+    assert_eq!(chained, [false, true]);
+    let tree = merged(&image);
+    assert_eq!(
+        tree.iter().map(|(path, _)| path).collect::<Vec<_>>(),
+        [&b"."[..], b"new"]
+    );
+}

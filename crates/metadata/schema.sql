@@ -1,7 +1,7 @@
 -- Written by `cargo xtask migrations check --write`. Do not edit.
 
 PRAGMA application_id = 1970170980;
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 
 CREATE TABLE artifact_blobs (
     artifact_id INTEGER NOT NULL REFERENCES artifacts (id) ON DELETE CASCADE,
@@ -100,6 +100,12 @@ CREATE TABLE images (
     last_used_at INTEGER NOT NULL,
     CHECK (tag IS NOT NULL OR digest IS NOT NULL)
 ) STRICT;
+
+CREATE TABLE index_blobs (
+    index_digest TEXT NOT NULL REFERENCES whole_indexes (index_digest) ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (index_digest, digest)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE index_entries (
     index_digest TEXT NOT NULL REFERENCES indexes (digest) ON DELETE CASCADE,
@@ -208,6 +214,10 @@ CREATE TABLE manifests (
     raw BLOB NOT NULL
 ) STRICT;
 
+CREATE TABLE whole_indexes (
+    index_digest TEXT NOT NULL PRIMARY KEY REFERENCES indexes (digest) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
 CREATE INDEX artifact_blobs_digest ON artifact_blobs (
     digest
 );
@@ -241,6 +251,10 @@ CREATE UNIQUE INDEX images_name ON images (
     coalesce(tag, ''),
     coalesce(digest, ''),
     platform
+);
+
+CREATE INDEX index_blobs_digest ON index_blobs (
+    digest
 );
 
 CREATE INDEX index_entries_digest ON index_entries (

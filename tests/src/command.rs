@@ -21,7 +21,9 @@ const TIME_LIMIT: Duration = Duration::from_mins(4);
 #[derive(Debug)]
 #[must_use = "nothing happens before `run` or `start`"]
 pub struct Command {
-    command: std::process::Command,
+    process: std::process::Command,
+    /// Where the standard output goes, if it is not to be looked at.
+    stdout: Option<Stdio>,
     /// For the error message.
     line: String,
 }
@@ -32,7 +34,8 @@ impl Command {
         let mut command = std::process::Command::new(program);
         command.env_clear().stdin(Stdio::null());
         Self {
-            command,
+            process: command,
+            stdout: None,
             line: "unlade".to_owned(),
         }
     }
@@ -42,7 +45,7 @@ impl Command {
         for argument in arguments {
             self.line.push(' ');
             self.line.push_str(&argument.as_ref().to_string_lossy());
-            self.command.arg(argument);
+            self.process.arg(argument);
         }
         self
     }
@@ -54,7 +57,7 @@ impl Command {
 
     /// Sets a variable of the environment.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.command.env(name, value);
+        self.process.env(name, value);
         self
     }
 
@@ -64,22 +67,34 @@ impl Command {
         file.write_all(text.as_bytes())
             .and_then(|()| file.rewind())
             .expect("the input can be written");
-        self.command.stdin(file);
+        self.process.stdin(file);
+        self
+    }
+
+    /// Gives it a file, or the end of a pipe, on its standard input.
+    pub fn stdin_from(mut self, input: impl Into<Stdio>) -> Self {
+        self.process.stdin(input);
+        self
+    }
+
+    /// Sends its standard output to a file, or into a pipe.
+    pub fn stdout_to(mut self, output: impl Into<Stdio>) -> Self {
+        self.stdout = Some(output.into());
         self
     }
 
     /// Runs as another user, in the group of the same number alone: the standard library drops the other groups of root.
     pub(crate) fn user(mut self, id: u32) -> Self {
-        self.command.uid(id).gid(id);
+        self.process.uid(id).gid(id);
         self
     }
 
     /// Runs in another network namespace.
     #[must_use = "nothing happens before `run` or `start`"]
     pub(crate) fn in_namespace(mut self, namespace: &str) -> Self {
-        let mut outer = network::inside(namespace, &self.command);
+        let mut outer = network::inside(namespace, &self.process);
         outer.stdin(Stdio::null());
-        self.command = outer;
+        self.process = outer;
         self
     }
 
@@ -88,8 +103,8 @@ impl Command {
         let mut outer = std::process::Command::new("unshare");
         let bind = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
         outer.args(["--mount", "sh", "-c", bind]).arg(boot);
-        self.command = network::wrapped(outer, &self.command);
-        self.command.stdin(Stdio::null());
+        self.process = network::wrapped(outer, &self.process);
+        self.process.stdin(Stdio::null());
         self
     }
 
@@ -106,7 +121,7 @@ impl Command {
             .arg(file)
             .arg(user.to_string())
             .args(["env", "-i"]);
-        for (name, value) in self.command.get_envs() {
+        for (name, value) in self.process.get_envs() {
             if let Some(value) = value {
                 let mut setting = name.to_owned();
                 setting.push("=");
@@ -114,8 +129,8 @@ impl Command {
                 outer.arg(setting);
             }
         }
-        outer.arg(self.command.get_program()).args(self.command.get_args());
-        self.command = outer;
+        outer.arg(self.process.get_program()).args(self.process.get_args());
+        self.process = outer;
         self
     }
 
@@ -130,9 +145,14 @@ impl Command {
         // Files rather than pipes: nothing blocks when a lot is printed and nobody reads.
         let output = tempfile::tempdir().expect("a directory for the output");
         let file = |name| File::create(output.path().join(name)).expect("a file for the output");
-        self.command.stdout(file("stdout")).stderr(file("stderr"));
+        let stdout = file("stdout");
+        match self.stdout.take() {
+            Some(other) => self.process.stdout(other),
+            None => self.process.stdout(stdout),
+        };
+        self.process.stderr(file("stderr"));
         let child = self
-            .command
+            .process
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.line));
         Running {
@@ -194,6 +214,19 @@ impl Running {
     /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         self.signal(Signal::INT);
+    }
+
+    /// Returns whether it goes on.
+    pub fn goes_on(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_none()
+    }
+
+    /// Returns how many bytes of memory the process had at most so far, its threads together; none if it has ended.
+    pub fn peak_memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes << 10)
     }
 
     /// Sends SIGKILL and waits until the process is gone.

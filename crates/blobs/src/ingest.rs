@@ -240,6 +240,40 @@ impl Ingest {
         Ok(())
     }
 
+    /// Takes a file that holds the whole blob in the place of what has arrived so far, without reading or writing it: it is
+    /// renamed. Nobody else may be about to write to it, it must be on the filesystem of the store, and this ingest must not
+    /// have followers yet.
+    ///
+    /// The content is not looked at: that is for the followers, as with every other way by which bytes arrive. A file of
+    /// another size than the blob is [`Error::Oversize`] or [`Error::Incomplete`], and stays
+    /// where it is.
+    pub fn take_file(&mut self, from: &Path) -> Result<()> {
+        self.check_not_failed()?;
+        let Some(mut lock) = FileLock::try_exclusive_existing(from)? else {
+            return Err(Error::Busy {
+                digest: self.digest.clone(),
+            });
+        };
+        let length = lock.file().metadata().map_err(Error::io("look at", from))?.len();
+        let (digest, size, arrived) = (self.digest.clone(), self.size, length);
+        if length > size {
+            return Err(Error::Oversize { digest, size, arrived });
+        }
+        if length < size {
+            return Err(Error::Incomplete { digest, size, arrived });
+        }
+        // The new file is locked before it has the name, and the old one stays locked until it has lost it: at no moment can
+        // somebody else take the ingest for free.
+        let path = self.path().to_owned();
+        std::fs::rename(from, &path).map_err(Error::io("rename to", &path))?;
+        lock.renamed(path);
+        self.lock = lock;
+        self.scattered = None;
+        scattered::remove(self.path())?;
+        self.shared.advance_to(size);
+        Ok(())
+    }
+
     /// Declares that no more bytes will come: followers fail with this message. The bytes that arrived are kept.
     ///
     /// Does nothing if the ingest is complete or has failed before.

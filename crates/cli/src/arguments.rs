@@ -133,6 +133,8 @@ pub(crate) enum Command {
     /// Write an image to files that other tools read
     #[command(after_help = EXPORT_FORMS)]
     Export(Export),
+    /// Bring images in from files that other tools, or `export`, have written
+    Import(Box<Import>),
     /// Remove what no image needs, and images by age or size
     Prune(Prune),
     /// Show how much room the store takes, and each image of it
@@ -182,6 +184,37 @@ pub(crate) struct AuthFile {
     pub(crate) authfile: Option<PathBuf>,
 }
 
+/// The platforms wanted, as they are typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Platforms {
+    /// All of them.
+    All,
+    /// This one.
+    One(Platform),
+}
+
+impl Platforms {
+    /// Returns the one that is wanted.
+    pub(crate) const fn one(&self) -> Option<&Platform> {
+        match self {
+            Self::All => None,
+            Self::One(platform) => Some(platform),
+        }
+    }
+}
+
+impl std::str::FromStr for Platforms {
+    type Err = unlade_oci::PlatformError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "all" {
+            Ok(Self::All)
+        } else {
+            text.parse().map(Self::One)
+        }
+    }
+}
+
 /// `pull`
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -198,9 +231,9 @@ pub(crate) struct Pull {
     /// Extract the layers below DIR instead of in the store
     #[arg(short = 'L', long, value_name = "DIR")]
     pub(crate) layer_path: Option<PathBuf>,
-    /// The platform wanted, instead of this machine's
+    /// The platform wanted, instead of this machine's; `all` keeps the index whole, and extracts nothing
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub(crate) platform: Option<Platform>,
+    pub(crate) platform: Option<Platforms>,
     /// When to ask the registry
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub(crate) policy: Policy,
@@ -391,9 +424,43 @@ pub(crate) struct Export {
     /// Where to; - is the standard output
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: PathBuf,
-    /// The image for this platform, if there are several
+    /// The image for this platform, if there are several; `all` is the whole index
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub(crate) platform: Option<Platform>,
+    pub(crate) platform: Option<Platforms>,
+}
+
+/// `import`
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// An OCI layout (a directory), an archive of one, or docker's archive; - is the standard input
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// What the image is called, instead of what it is called there
+    #[arg(long, value_name = "REF")]
+    pub(crate) name: Option<OsString>,
+    /// Extract the layers below DIR instead of in the store
+    #[arg(short = 'L', long, value_name = "DIR")]
+    pub(crate) layer_path: Option<PathBuf>,
+    /// The platform wanted, instead of this machine's; `all` keeps the index whole, and extracts nothing
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platforms>,
+    /// Keep the blobs, do not extract them
+    #[arg(long)]
+    pub(crate) no_extract: bool,
+    /// How a layer's removals are kept in its directory, overlay by default
+    #[arg(long, value_name = "FORM")]
+    pub(crate) whiteouts: Option<Whiteouts>,
+    /// Whom the files of layers belong to; by default root preserves owners, anybody else records them
+    #[arg(long, value_name = "HOW")]
+    pub(crate) ownership: Option<Ownership>,
+    /// Whether to wait until the disk has it all, lazy by default
+    #[arg(long, value_name = "HOW")]
+    pub(crate) durability: Option<Durability>,
+    /// How progress is shown on stderr
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) progress: Progress,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 }
 
 /// `prune`

@@ -179,6 +179,9 @@ impl Error {
 
     /// Returns what a person can do about it, in the words of this command.
     fn hint(&self) -> Option<String> {
+        if let Some(hint) = self.hint_files() {
+            return Some(hint.to_owned());
+        }
         if let Some(limit) = self.exceeded_limit() {
             let flag = limit.replace('_', "-");
             return Some(format!(
@@ -268,6 +271,23 @@ impl Error {
             _ => return None,
         };
         Some(hint)
+    }
+
+    /// What to do about images that come from files or go to them.
+    const fn hint_files(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Pull(unlade_pull::Error::Nameless { .. }) => "name it with --name REF",
+            Self::Pull(unlade_pull::Error::OneNameForMany { .. }) => {
+                "without --name each is called what it is called there"
+            }
+            Self::Pull(unlade_pull::Error::SuppliedName { .. }) => "--name REF gives it another name",
+            Self::Pull(unlade_pull::Error::NotSupplied { .. }) => "the archive or layout is not whole; write it anew",
+            Self::Images(unlade_images::Error::NotWhole { .. }) => {
+                "`unlade pull --platform all` fetches what is missing"
+            }
+            Self::Images(unlade_images::Error::OneImageOnly { .. }) => "choose one with --platform, or another form",
+            _ => return None,
+        })
     }
 
     /// What to do about a server that no TLS connection can be made to.
@@ -360,6 +380,15 @@ impl Error {
                     _ => None,
                 }
             }
+            Self::Pull(unlade_pull::Error::Supply { source }) => match &**source {
+                unlade_images::Error::Archive { source } => match &**source {
+                    // Of an archive of images it is what all of them may hold together.
+                    unlade_extract::Error::Limit { limit: "raw_bytes", .. } => Some("total_raw_bytes"),
+                    unlade_extract::Error::Limit { limit: "ratio", .. } => Some("ratio"),
+                    _ => None,
+                },
+                _ => None,
+            },
             _ => None,
         }
     }

@@ -105,6 +105,7 @@ fn run(arguments: Arguments, environment: &Environment, stderr: &Stderr) -> Resu
         Command::Export(arguments) => {
             commands::export::run(&session, arguments, form.unwrap_or(ExportForm::OciArchive))
         }
+        Command::Import(arguments) => commands::import::run(&session, arguments),
         Command::Prune(arguments) => commands::prune::run(&session, arguments),
         Command::Df => commands::df::run(&session),
         Command::Verify(arguments) => commands::verify::run(&session, arguments),

@@ -15,7 +15,7 @@ use unlade_registry::Client;
 
 use crate::arguments::{self, Format, Whiteouts};
 use crate::error::Error;
-use crate::progress::{Mode, Progress, Watcher};
+use crate::progress::{Mode, Progress, Watcher, Words};
 use crate::settings::Settings;
 use crate::stderr::Stderr;
 
@@ -118,7 +118,12 @@ impl Session {
 
     /// Starts to show progress and warnings.
     pub(crate) fn progress(&self, mode: Mode) -> Progress {
-        Progress::start((!self.quiet).then_some(mode), self.stderr.clone())
+        self.progress_of(Words::PULL, mode)
+    }
+
+    /// Does as [`progress`](Self::progress), with other words.
+    pub(crate) fn progress_of(&self, words: Words, mode: Mode) -> Progress {
+        Progress::start((!self.quiet).then_some(mode), words, self.stderr.clone())
     }
 
     /// Writes a result to the standard output.

@@ -8,7 +8,9 @@ use unlade_oci::{ErrorClass, Platform};
 use unlade_reference::{Defaults, ParseError};
 use unlade_registry::ProxyError;
 
-use crate::arguments::{AuthCommand, AuthFile, Command, Durability, Global, Limits, Login, Ownership, Whiteouts};
+use crate::arguments::{
+    AuthCommand, AuthFile, Command, Durability, Global, Limits, Login, Ownership, Platforms, Whiteouts,
+};
 use crate::config_file::{ConfigError, ConfigFile, LimitsTable};
 use crate::credentials::LoginSettings;
 use crate::environment::{self, Environment, Variable};
@@ -171,7 +173,7 @@ impl<'a> Flags<'a> {
         match command {
             Command::Pull(pull) => Self {
                 layer_path: pull.layer_path.as_ref(),
-                platform: pull.platform.as_ref(),
+                platform: pull.platform.as_ref().and_then(Platforms::one),
                 whiteouts: pull.whiteouts,
                 ownership: pull.ownership,
                 durability: pull.durability,
@@ -201,6 +203,15 @@ impl<'a> Flags<'a> {
                 registries: Some(&mount.registries),
                 network: Some(&mount.network),
                 downloads: Some(&mount.downloads),
+                ..Self::default()
+            },
+            Command::Import(import) => Self {
+                layer_path: import.layer_path.as_ref(),
+                platform: import.platform.as_ref().and_then(Platforms::one),
+                whiteouts: import.whiteouts,
+                ownership: import.ownership,
+                durability: import.durability,
+                limits: Some(&import.limits),
                 ..Self::default()
             },
             Command::Resolve(resolve) => Self {

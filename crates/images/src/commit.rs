@@ -92,7 +92,7 @@ impl Store {
         }
     }
 
-    fn keep_document<T>(&self, document: &Document<T>) -> Result<(), Error> {
+    pub(crate) fn keep_document<T>(&self, document: &Document<T>) -> Result<(), Error> {
         self.blobs.put(document.digest(), document.bytes())?;
         self.database.record_blob(&BlobRecord {
             digest: document.digest().clone(),

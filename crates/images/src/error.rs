@@ -52,6 +52,24 @@ pub enum Error {
         /// Which.
         digest: Digest,
     },
+    /// A blob is not among what was imported.
+    #[error("what was imported has no blob {digest}")]
+    NotSupplied {
+        /// Which.
+        digest: Digest,
+    },
+    /// Not all that an index leads to is in the store.
+    #[error("the store does not have all platforms of {name}")]
+    NotWhole {
+        /// The name.
+        name: String,
+    },
+    /// A form that holds one image was to hold all of an index.
+    #[error("docker's archive holds one image, and {name} is an index of several")]
+    OneImageOnly {
+        /// The name.
+        name: String,
+    },
     /// An archive could not be written.
     #[error("the archive cannot be written")]
     Export {
@@ -90,6 +108,24 @@ pub enum Error {
         /// Why not.
         source: unlade_sys::UserNamespaceError,
     },
+    /// What was to be imported is nothing that images can come from.
+    #[error("{problem}")]
+    NotImportable {
+        /// What is wrong with it, or missing.
+        problem: String,
+    },
+    /// An archive could not be read to its end.
+    #[error("the archive cannot be read")]
+    Archive {
+        /// Why.
+        source: Box<unlade_extract::Error>,
+    },
+    /// The index of an image layout is not as it has to be.
+    #[error("the index.json of the image layout cannot be used")]
+    Index {
+        /// What is wrong with it.
+        source: Box<unlade_oci::DocumentError>,
+    },
     /// No image of that name is in the store.
     #[error("there is no image {name} in the store")]
     NoImage {
@@ -120,9 +156,13 @@ impl Error {
             Self::Blobs { source } => source.class(),
             Self::Database { source } => source.class(),
             Self::WrongDiffId { .. } | Self::WrongBlob { .. } => ErrorClass::Integrity,
-            Self::BlobMissing { .. } | Self::NoImage { .. } => ErrorClass::NotFound,
-            Self::NotAnImage { .. } => ErrorClass::Rejected,
-            Self::Layer { source, .. } | Self::Extract { source } => source.class(),
+            Self::BlobMissing { .. } | Self::NotSupplied { .. } | Self::NotWhole { .. } | Self::NoImage { .. } => {
+                ErrorClass::NotFound
+            }
+            Self::OneImageOnly { .. } => ErrorClass::Usage,
+            Self::NotAnImage { .. } | Self::NotImportable { .. } => ErrorClass::Rejected,
+            Self::Layer { source, .. } | Self::Extract { source } | Self::Archive { source } => source.class(),
+            Self::Index { source } => source.class(),
             Self::NotMountable { .. } | Self::UserNamespace { .. } => ErrorClass::Invalid,
             Self::Vanished { .. } => ErrorClass::Store,
         }

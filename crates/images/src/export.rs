@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use unlade_metadata::Inspection;
-use unlade_oci::{Compression, Descriptor, Digest, Hasher, Platform};
+use unlade_oci::{Compression, Descriptor, Digest, Hasher, MAX_MANIFEST_BYTES, Parsed, Platform, parse_manifest};
 use unlade_reference::Reference;
 
 use crate::{Error, Needed, Store, image};
@@ -31,27 +31,41 @@ pub enum ArchiveForm {
     Docker,
 }
 
+/// Which of the images that have one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Selection {
+    /// The one that was pulled last.
+    #[default]
+    Last,
+    /// The one for this platform.
+    Platform(Platform),
+    /// All of them, with the index that the name stands for, byte for byte. It must have been pulled or imported whole.
+    All,
+}
+
 /// What was exported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exported {
     /// The name, as it stands in the result.
     pub reference: Reference,
-    /// The platform in the configuration.
-    pub platform: Platform,
-    /// The manifest; docker's archive has none.
+    /// The platform in the configuration; `None` for all of an index.
+    pub platform: Option<Platform>,
+    /// The manifest, or the index; docker's archive has none.
     pub manifest: Digest,
-    /// The configuration; docker calls this the image ID.
-    pub config: Digest,
+    /// The configuration; docker calls this the image ID. `None` for all of an index.
+    pub config: Option<Digest>,
 }
 
-/// One image with all that is needed to write it.
+/// What is to be written, with all that is needed for it.
 struct Subject {
-    inspection: Inspection,
     reference: Reference,
-    manifest: Descriptor,
-    config: Descriptor,
-    layers: Vec<Descriptor>,
+    /// What the name leads to: a manifest, or an index.
+    document: Descriptor,
+    /// The document and all that it leads to.
+    blobs: BTreeMap<Digest, u64>,
+    /// The image, if it is one and not all of an index.
+    image: Option<Inspection>,
 }
 
 #[derive(Serialize)]
@@ -81,10 +95,10 @@ impl Store {
     pub fn export_layout(
         &self,
         reference: &Reference,
-        platform: Option<&Platform>,
+        selection: &Selection,
         target: &Path,
     ) -> Result<Exported, Error> {
-        let subject = self.subject(reference, platform)?;
+        let subject = self.subject(reference, selection)?;
         let _lease = self.lease(&subject.needed())?;
         let mut layout = Layout::make(target)?;
         self.write_oci(&subject, &mut layout)?;
@@ -100,11 +114,11 @@ impl Store {
     pub fn export_archive(
         &self,
         reference: &Reference,
-        platform: Option<&Platform>,
+        selection: &Selection,
         form: ArchiveForm,
         out: &mut dyn Write,
     ) -> Result<Exported, Error> {
-        let subject = self.subject(reference, platform)?;
+        let subject = self.subject(reference, selection)?;
         let _lease = self.lease(&subject.needed())?;
         let mut archive = Archive(tar::Builder::new(out));
         match form {
@@ -123,7 +137,7 @@ impl Store {
     pub fn export_file(
         &self,
         reference: &Reference,
-        platform: Option<&Platform>,
+        selection: &Selection,
         form: ArchiveForm,
         target: &Path,
     ) -> Result<Exported, Error> {
@@ -132,7 +146,7 @@ impl Store {
         name.push(target.file_name().unwrap_or_default());
         let temporary = target.with_file_name(name);
         let written = self
-            .write_file(reference, platform, form, &temporary)
+            .write_file(reference, selection, form, &temporary)
             .and_then(|exported| {
                 fs::rename(&temporary, target).map_err(|source| unlade_sys::Error::new("rename to", target, source))?;
                 Ok(exported)
@@ -149,60 +163,111 @@ impl Store {
     fn write_file(
         &self,
         reference: &Reference,
-        platform: Option<&Platform>,
+        selection: &Selection,
         form: ArchiveForm,
         path: &Path,
     ) -> Result<Exported, Error> {
         let file = File::create_new(path).map_err(|source| unlade_sys::Error::new("make", path, source))?;
         let mut out = io::BufWriter::with_capacity(1 << 20, file);
-        let exported = self.export_archive(reference, platform, form, &mut out)?;
+        let exported = self.export_archive(reference, selection, form, &mut out)?;
         out.flush()
             .map_err(|source| unlade_sys::Error::new("write", path, source))?;
         Ok(exported)
     }
 
-    fn subject(&self, reference: &Reference, platform: Option<&Platform>) -> Result<Subject, Error> {
+    fn subject(&self, reference: &Reference, selection: &Selection) -> Result<Subject, Error> {
+        let platform = match selection {
+            Selection::Last => None,
+            Selection::Platform(platform) => Some(platform.normalized()),
+            Selection::All => {
+                if let Some(index) = self.whole_index(reference)? {
+                    return self.whole_subject(reference, index);
+                }
+                None
+            }
+        };
         let key = unlade_metadata::ImageKey {
             name: image::name(reference),
-            platform: platform.map(Platform::normalized),
+            platform,
         };
         let missing = || self.no_image(reference);
         let inspection = self.database.inspect(&key)?.ok_or_else(missing)?;
         let record = &inspection.image;
-        let mut manifest = Descriptor::new(
+        if *selection == Selection::All && record.index.is_some() {
+            return Err(Error::NotWhole {
+                name: reference.to_string(),
+            });
+        }
+        let mut document = Descriptor::new(
             record.manifest_media_type.clone(),
             record.manifest.clone(),
             record.manifest_size,
         );
-        manifest.platform = Some(inspection.config.platform());
-        let config = Descriptor::new(
-            inspection.manifest.config_media_type.clone(),
-            record.config.clone(),
-            inspection.manifest.config_size,
-        );
-        let layer = |layer: &unlade_metadata::StoredLayer| {
-            let layer = &layer.layer;
-            Descriptor::new(layer.media_type.clone(), layer.blob.clone(), layer.size)
+        document.platform = Some(inspection.config.platform());
+        let layers = record.layers.iter().map(|layer| (&layer.layer.blob, layer.layer.size));
+        let blobs = layers
+            .chain([
+                (&record.manifest, record.manifest_size),
+                (&record.config, inspection.manifest.config_size),
+            ])
+            .map(|(digest, size)| (digest.clone(), size));
+        let subject = Subject {
+            reference: image::reference(&record.name).ok_or_else(missing)?,
+            document,
+            blobs: blobs.collect(),
+            image: Some(inspection),
         };
-        let layers: Vec<Descriptor> = record.layers.iter().map(layer).collect();
-        for blob in layers.iter().chain([&manifest, &config]) {
-            if !self.blobs.contains(&blob.digest)? {
-                return Err(Error::BlobMissing {
-                    digest: blob.digest.clone(),
-                });
+        self.check_blobs(&subject)?;
+        Ok(subject)
+    }
+
+    /// Collects all that an index leads to.
+    fn whole_subject(&self, reference: &Reference, index: Descriptor) -> Result<Subject, Error> {
+        let mut blobs = BTreeMap::new();
+        let mut ahead = vec![index.clone()];
+        while let Some(document) = ahead.pop() {
+            if blobs.insert(document.digest.clone(), document.size).is_some() {
+                continue;
+            }
+            let bytes = self.blobs.read(&document.digest, MAX_MANIFEST_BYTES);
+            let bytes = bytes.map_err(|error| match error {
+                unlade_blobs::Error::NotFound { digest } => Error::BlobMissing { digest },
+                error => error.into(),
+            })?;
+            let parsed = parse_manifest(bytes.into(), Some(&document.media_type), Some(&document.digest));
+            match parsed.map_err(|source| Error::Index {
+                source: Box::new(source),
+            })? {
+                Parsed::Index(found) => ahead.extend(found.get().manifests.iter().cloned()),
+                Parsed::Manifest(found) => {
+                    let found = found.get();
+                    let parts = std::iter::once(&found.config).chain(&found.layers);
+                    blobs.extend(parts.map(|part| (part.digest.clone(), part.size)));
+                }
             }
         }
-        Ok(Subject {
-            reference: image::reference(&record.name).ok_or_else(missing)?,
-            manifest,
-            config,
-            layers,
-            inspection,
-        })
+        let subject = Subject {
+            reference: reference.clone(),
+            document: index,
+            blobs,
+            image: None,
+        };
+        self.check_blobs(&subject)?;
+        Ok(subject)
+    }
+
+    fn check_blobs(&self, subject: &Subject) -> Result<(), Error> {
+        for digest in subject.blobs.keys() {
+            if !self.blobs.contains(digest)? {
+                let digest = digest.clone();
+                return Err(Error::BlobMissing { digest });
+            }
+        }
+        Ok(())
     }
 
     fn write_oci(&self, subject: &Subject, target: &mut dyn Target) -> Result<(), Error> {
-        let mut entry = subject.manifest.clone();
+        let mut entry = subject.document.clone();
         let name = subject.reference.to_string();
         entry.annotations = BTreeMap::from([(REF_NAME.to_owned(), name.clone()), (IMAGE_NAME.to_owned(), name)]);
         let index = IndexFile {
@@ -215,30 +280,30 @@ impl Store {
         let bytes = serde_json::to_vec(&index).unwrap_or_default();
         target.put("index.json", bytes.len() as u64, &mut &*bytes)?;
         target.directory("blobs")?;
-        let blobs: BTreeMap<&Digest, &Descriptor> = subject
-            .layers
-            .iter()
-            .chain([&subject.manifest, &subject.config])
-            .map(|blob| (&blob.digest, blob))
-            .collect();
         let mut algorithm = None;
-        for blob in blobs.into_values() {
-            let (name, hex) = (blob.digest.algorithm(), blob.digest.hex());
+        for (digest, size) in &subject.blobs {
+            let (name, hex) = (digest.algorithm(), digest.hex());
             if algorithm.replace(name) != Some(name) {
                 target.directory(&format!("blobs/{name}"))?;
             }
-            let file = self.blobs.open_blob(&blob.digest)?;
-            self.put_checked(target, &format!("blobs/{name}/{hex}"), file, blob.size, &blob.digest)?;
+            let file = self.blobs.open_blob(digest)?;
+            self.put_checked(target, &format!("blobs/{name}/{hex}"), file, *size, digest)?;
         }
         Ok(())
     }
 
     fn write_docker(&self, subject: &Subject, target: &mut dyn Target) -> Result<(), Error> {
-        let config = format!("{}.json", subject.config.digest.hex());
-        let file = self.blobs.open_blob(&subject.config.digest)?;
-        self.put_checked(target, &config, file, subject.config.size, &subject.config.digest)?;
+        let Some(inspection) = &subject.image else {
+            return Err(Error::OneImageOnly {
+                name: subject.reference.to_string(),
+            });
+        };
+        let (digest, size) = (&inspection.image.config, inspection.manifest.config_size);
+        let config = format!("{}.json", digest.hex());
+        let file = self.blobs.open_blob(digest)?;
+        self.put_checked(target, &config, file, size, digest)?;
         let mut layers: Vec<String> = Vec::new();
-        for layer in &subject.inspection.image.layers {
+        for layer in &inspection.image.layers {
             let diff_id = &layer.layer.diff_id;
             let name = format!("{}.tar", diff_id.hex());
             if !layers.contains(&name) {
@@ -325,9 +390,8 @@ const MEDIA_TYPE_OF_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 impl Subject {
     fn needed(&self) -> Needed {
-        let blobs = self.layers.iter().chain([&self.manifest, &self.config]);
         Needed {
-            blobs: blobs.map(|blob| blob.digest.clone()).collect(),
+            blobs: self.blobs.keys().cloned().collect(),
             ..Needed::default()
         }
     }
@@ -335,9 +399,9 @@ impl Subject {
     fn exported(&self) -> Exported {
         Exported {
             reference: self.reference.clone(),
-            platform: self.inspection.config.platform(),
-            manifest: self.manifest.digest.clone(),
-            config: self.config.digest.clone(),
+            platform: self.image.as_ref().map(|image| image.config.platform()),
+            manifest: self.document.digest.clone(),
+            config: self.image.as_ref().map(|image| image.image.config.clone()),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `index.json`: the database's names, as other tools read them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use unlade_metadata::{ArtifactRecord, NameRecord};
+use unlade_metadata::{ArtifactRecord, NameRecord, Target};
 use unlade_oci::{Descriptor, Platform};
 
 use crate::{Error, Store};
@@ -65,13 +65,19 @@ fn artifact(record: &ArtifactRecord) -> Descriptor {
     entry
 }
 
-/// Makes an entry of each name. It points at the manifest, not at the index that led there: of an index's other platforms the
-/// store has nothing, and other tools stumble over a child that is missing.
+/// Makes an entry of each name. It points at the index that led there if that is kept whole, else at the manifest: of an index's
+/// other platforms the store has nothing then, and other tools stumble over a child that is missing.
 ///
 /// A name must be found once. Where it stands for several platforms, it goes to the one of this machine, or else to the first;
 /// the others are listed by platform, without the name.
 fn entries(names: &[NameRecord]) -> Vec<Descriptor> {
     let host = Platform::host();
+    let whole: BTreeMap<String, &Target> = names
+        .iter()
+        .filter(|record| record.is_whole)
+        .filter_map(|record| Some((record.name.to_string(), record.index.as_ref()?)))
+        .collect();
+    let mut listed: BTreeSet<String> = BTreeSet::new();
     let mut owner: BTreeMap<String, usize> = BTreeMap::new();
     for (at, record) in names.iter().enumerate() {
         let holder = owner.entry(record.name.to_string()).or_insert(at);
@@ -81,11 +87,24 @@ fn entries(names: &[NameRecord]) -> Vec<Descriptor> {
     }
     let entry = |(at, record): (usize, &NameRecord)| {
         let name = record.name.to_string();
+        if let Some(index) = whole.get(&name) {
+            // All that the index leads to is reached by it, so its platforms are not listed beside it.
+            if record.index.as_ref().is_some_and(|of| of.digest == index.digest) {
+                if !listed.insert(name.clone()) {
+                    return None;
+                }
+                let mut entry = Descriptor::new(index.media_type.clone(), index.digest.clone(), index.size);
+                entry.annotations = BTreeMap::from([(REF_NAME.to_owned(), name)]);
+                return Some(entry);
+            }
+        }
         let annotations = match owner.get(&name) {
-            Some(holder) if *holder == at => BTreeMap::from([(REF_NAME.to_owned(), name)]),
+            Some(holder) if *holder == at && !whole.contains_key(&name) => {
+                BTreeMap::from([(REF_NAME.to_owned(), name)])
+            }
             _ => BTreeMap::new(),
         };
-        Descriptor {
+        Some(Descriptor {
             media_type: record.manifest.media_type.clone(),
             digest: record.manifest.digest.clone(),
             size: record.manifest.size,
@@ -93,14 +112,14 @@ fn entries(names: &[NameRecord]) -> Vec<Descriptor> {
             annotations,
             artifact_type: None,
             urls: Vec::new(),
-        }
+        })
     };
-    names.iter().enumerate().map(entry).collect()
+    names.iter().enumerate().filter_map(entry).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use unlade_metadata::{ImageName, Target};
+    use unlade_metadata::ImageName;
     use unlade_oci::{Digest, MediaType};
 
     use super::*;
@@ -122,7 +141,30 @@ mod tests {
                 size: 7,
             },
             index: None,
+            is_whole: false,
         }
+    }
+
+    #[test]
+    fn a_whole_index_is_listed_once_and_has_the_name() {
+        let index = Target {
+            digest: Digest::sha256("index"),
+            media_type: MediaType::OCI_INDEX,
+            size: 9,
+        };
+        let whole = |platform| NameRecord {
+            index: Some(index.clone()),
+            is_whole: true,
+            ..record("3", platform)
+        };
+        // One platform is of what the name stood for before.
+        let names = [whole("linux/amd64"), whole("linux/arm64"), record("3", "linux/s390x")];
+        let entries = entries(&names);
+        let named: Vec<_> = entries
+            .iter()
+            .map(|entry| (&entry.digest, entry.annotations.contains_key(REF_NAME)))
+            .collect();
+        assert_eq!(named, [(&index.digest, true), (&names[2].manifest.digest, false)]);
     }
 
     #[test]

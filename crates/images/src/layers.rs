@@ -41,6 +41,18 @@ impl LayerRoot {
         Self::create(root.join("layers"), root.join("staging"), root.join("locks"))
     }
 
+    /// The one inside the store, for its stages alone: the directory of layers may not be there.
+    pub(crate) fn stages_of_store(root: &Path) -> Result<Self, Error> {
+        let root = Self {
+            layers: root.join("layers"),
+            staging: root.join("staging"),
+            locks: root.join("locks"),
+            usual: LayerOwnership::Preserve,
+        };
+        unlade_sys::create_private_dir(&root.staging)?;
+        Ok(root)
+    }
+
     /// One that a user has named. What is recorded is its real path, so that it is the same one by whatever way it is named.
     pub(crate) fn outside(path: &Path) -> Result<Self, Error> {
         fs::create_dir_all(path).map_err(|source| unlade_sys::Error::new("create the directory", path, source))?;

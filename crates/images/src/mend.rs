@@ -106,6 +106,12 @@ impl Store {
     /// Writes a document anew from its bytes in the database, if those are the right ones.
     fn mend_document(&self, digest: &Digest) -> Result<Mending, Error> {
         let Some(bytes) = self.database.document(digest)? else {
+            if self.database.is_index_blob(digest)? {
+                // The index is not complete now, and the next pull of all of it brings the blob in.
+                self.blobs.remove(digest)?;
+                self.database.forget_blobs(std::slice::from_ref(digest))?;
+                return Ok(Mending::Hopeless);
+            }
             return Ok(Mending::Done);
         };
         if Digest::of(digest.algorithm(), &bytes) != *digest {

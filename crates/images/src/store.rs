@@ -223,7 +223,12 @@ impl Store {
     /// # Errors
     /// Something cannot be removed.
     pub fn sweep(&self) -> Result<u64, Error> {
-        self.layers.sweep()
+        let mut removed = self.layers.sweep()?;
+        if self.layers.path() != self.root.join("layers") {
+            // Archives are staged beside the blobs, wherever the layers are.
+            removed += LayerRoot::stages_of_store(&self.root)?.sweep()?;
+        }
+        Ok(removed)
     }
 
     /// Returns whether the blob was once read to its end and found to hold this layer, and no power loss can have changed

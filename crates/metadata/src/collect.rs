@@ -165,6 +165,7 @@ fn needed_blobs(transaction: &Transaction<'_>, without_blobs: &BTreeSet<Digest>)
         transaction,
         "SELECT digest FROM manifests UNION SELECT digest FROM configs UNION SELECT digest FROM indexes
          UNION SELECT manifest_digest FROM artifacts UNION SELECT digest FROM artifact_blobs
+         UNION SELECT digest FROM index_blobs
          UNION SELECT digest FROM lease_items WHERE kind = 'blob'",
     )?;
     let mut statement = transaction.prepare_cached(

@@ -23,7 +23,7 @@ pub struct ImageContent {
     pub platform: Platform,
     /// When the image was last used.
     pub last_used_at: SystemTime,
-    /// Its documents: manifest, configuration, and the indexes on the way.
+    /// Its documents: manifest, configuration, and the indexes on the way; of an index that is kept whole also what is no image.
     pub documents: BTreeSet<Digest>,
     /// Its layers, each as the blob that the manifest lists and the diff ID.
     pub layers: BTreeSet<(Digest, Digest)>,
@@ -80,6 +80,7 @@ fn documents(transaction: &Transaction<'_>) -> Result<ByImage<Digest>, Failure> 
              SELECT r.image, e.digest FROM reached r JOIN index_entries e ON e.index_digest = r.digest
                  JOIN indexes x ON x.digest = e.digest)
          SELECT image, digest FROM reached
+         UNION SELECT r.image, b.digest FROM reached r JOIN index_blobs b ON b.index_digest = r.digest
          UNION SELECT id, manifest_digest FROM images
          UNION SELECT i.id, m.config_digest FROM images i JOIN manifests m ON m.digest = i.manifest_digest",
     )?;

@@ -9,7 +9,7 @@ use crate::records::{
     LayerDirectoryRecord, LayerPlace, LayerRecord, ManifestRecord, NameRecord, StoredDirectory, StoredImage,
     StoredLayer, Target,
 };
-use crate::{ConfigRecord, Database, blobs, columns, layers};
+use crate::{ConfigRecord, Database, blobs, columns, layers, whole};
 
 impl Database {
     /// Records a complete image in one transaction; after it, and not before, the image can be found.
@@ -73,17 +73,22 @@ impl Database {
             let mut statement = transaction.prepare_cached(
                 "SELECT i.registry, i.repository, i.tag, i.digest, i.platform, i.manifest_digest, i.index_digest,
                      m.media_type AS manifest_media_type, m.size AS manifest_size,
-                     x.media_type AS index_media_type, x.size AS index_size,
+                     x.media_type AS index_media_type, x.size AS index_size, w.index_digest AS whole_index,
                      c.os, c.architecture, c.variant, c.os_version, c.os_features
                  FROM images i JOIN manifests m ON m.digest = i.manifest_digest
                      JOIN configs c ON c.digest = m.config_digest
                      LEFT JOIN indexes x ON x.digest = i.index_digest
+                     LEFT JOIN whole_indexes w ON w.index_digest = i.index_digest
                  ORDER BY i.registry, i.repository, i.tag, i.digest, i.platform",
             )?;
             let mut rows = statement.query([])?;
             let mut names = Vec::new();
             while let Some(row) = rows.next()? {
-                names.push(name_record(row)?);
+                let mut record = name_record(row)?;
+                if let Some(index) = row.get::<_, Option<String>>("whole_index")? {
+                    record.is_whole = whole::is_whole(transaction, &index)?;
+                }
+                names.push(record);
             }
             Ok(names)
         })
@@ -478,5 +483,6 @@ fn name_record(row: &Row<'_>) -> Result<NameRecord, Failure> {
             size: columns::count(row, "manifest_size")?,
         },
         index,
+        is_whole: false,
     })
 }

@@ -13,6 +13,7 @@
 //! | `records` | the values that go in and out |
 //! | `blobs`, `layers`, `documents`, `config`, `images`, `artifacts` | the rows of each kind |
 //! | `remove`, `collect` | what nothing needs any more: after a removal, and in all |
+//! | `whole` | indexes that are kept with all their platforms |
 //! | `contents` | what each image consists of |
 //! | `leases` | what is in use, and by whom |
 //!
@@ -42,6 +43,7 @@ mod migrations;
 mod records;
 mod remove;
 pub mod schema;
+mod whole;
 
 pub use artifacts::ArtifactRecord;
 pub use collect::{Collect, Collected, Collection};

@@ -468,6 +468,8 @@ pub struct NameRecord {
     pub manifest: Target,
     /// The index that the name led to, if it did.
     pub index: Option<Target>,
+    /// Whether the index is kept whole, and all of it is recorded.
+    pub is_whole: bool,
 }
 
 /// Everything that is known of one image.

@@ -178,6 +178,11 @@ fn remove_index(transaction: &Transaction<'_>, index: &str, blobs: &mut BTreeSet
         )?
         .query_map([index], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
+    let others: Vec<String> = transaction
+        .prepare_cached("SELECT digest FROM index_blobs WHERE index_digest = ?1")?
+        .query_map([index], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    blobs.extend(others);
     transaction
         .prepare_cached("DELETE FROM indexes WHERE digest = ?1")?
         .execute([index])?;
@@ -197,6 +202,7 @@ fn remove_unneeded_blobs(transaction: &Transaction<'_>, blobs: BTreeSet<String>)
         UNION ALL SELECT 1 FROM indexes WHERE digest = ?1
         UNION ALL SELECT 1 FROM artifacts WHERE manifest_digest = ?1
         UNION ALL SELECT 1 FROM artifact_blobs WHERE digest = ?1
+        UNION ALL SELECT 1 FROM index_blobs WHERE digest = ?1
         UNION ALL SELECT 1 FROM lease_items WHERE kind = 'blob' AND digest = ?1";
     let mut unneeded = Vec::new();
     for blob in blobs {

@@ -1,11 +1,12 @@
 //! Artifacts: what is in a registry and is no image is fetched, checked and kept as blobs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tokio::task::JoinSet;
 use unlade_blobs::{Begin, Ingest};
-use unlade_images::{Artifact, Needed, Store};
+use unlade_images::{Artifact, Needed, Store, Supply};
 use unlade_oci::{Descriptor, Digest, Document, Manifest};
 use unlade_reference::{Reference, Repository};
 use unlade_registry::Client;
@@ -15,8 +16,9 @@ use crate::budget::{Budget, Permit};
 use crate::error::{Error, Stage};
 use crate::fetch::Fetch;
 use crate::observer::{Planned, Watch};
-use crate::puller::{Options, Policy, Puller, all_or_first_error};
+use crate::puller::{Arrival, Options, Policy, Puller, all_or_first_error};
 use crate::resolve::Documents;
+use crate::supply;
 use crate::threads::{Spawner, Threads};
 
 /// The configuration of artifacts that have none (image-spec, *Guidance for an Empty Descriptor*).
@@ -65,6 +67,7 @@ impl Puller {
         let documents = Documents {
             store: Some(&self.store),
             client: (options.policy != Policy::Never).then_some(&self.client),
+            supply: None,
             watch: &self.watch,
             spawner: &spawner,
         };
@@ -80,20 +83,15 @@ impl Puller {
             layers_present: 0,
             bytes_to_fetch: blobs.values().map(|(blob, _)| blob.size).sum(),
         });
-        let mut jobs = JoinSet::new();
-        for (blob, repository) in blobs.into_values() {
-            let job = Job {
-                store: self.store.clone(),
-                client: (options.policy != Policy::Never).then(|| self.client.clone()),
-                budget: self.budget.clone(),
-                watch: self.watch.clone(),
-                spawner: spawner.clone(),
-                blob,
-                repository,
-            };
-            jobs.spawn(async move { job.bring_in().await });
-        }
-        all_or_first_error(jobs).await?;
+        let arrival = Arrival {
+            store: &self.store,
+            client: (options.policy != Policy::Never).then_some(&self.client),
+            supply: None,
+            budget: &self.budget,
+            watch: &self.watch,
+            spawner: &spawner,
+        };
+        arrival.bring_in_blobs(blobs.into_values()).await?;
         let (store, references) = (self.store.clone(), references.to_vec());
         spawner
             .run(move || {
@@ -136,6 +134,30 @@ impl Puller {
     }
 }
 
+impl Arrival<'_> {
+    /// Brings in blobs that are kept as they are, each from a repository that has it.
+    pub(crate) async fn bring_in_blobs(
+        &self,
+        blobs: impl IntoIterator<Item = (Descriptor, Repository)>,
+    ) -> Result<(), Error> {
+        let mut jobs = JoinSet::new();
+        for (blob, repository) in blobs {
+            let job = Job {
+                store: self.store.clone(),
+                client: self.client.cloned(),
+                supply: self.supply.cloned(),
+                budget: self.budget.clone(),
+                watch: self.watch.clone(),
+                spawner: self.spawner.clone(),
+                blob,
+                repository,
+            };
+            jobs.spawn(async move { job.bring_in().await });
+        }
+        all_or_first_error(jobs).await
+    }
+}
+
 /// Returns the blobs of all manifests, each once, with a repository that has it.
 fn blobs_of(references: &[Reference], manifests: &[Document<Manifest>]) -> BTreeMap<Digest, (Descriptor, Repository)> {
     let mut blobs = BTreeMap::new();
@@ -165,6 +187,8 @@ struct Job {
     store: Store,
     /// `None`: the network is not to be used.
     client: Option<Client>,
+    /// What stands in the registry's place.
+    supply: Option<Arc<Supply>>,
     budget: Budget,
     watch: Watch,
     spawner: Spawner,
@@ -206,7 +230,8 @@ impl Job {
             Ok(None) => Attempt::Done,
             Ok(Some(Begin::Busy)) => Attempt::Busy,
             Ok(Some(Begin::Owned(ingest))) => {
-                let pieced = AtomicBool::new(ingest.resumed_at() > 0);
+                let is_replaced = self.supply.as_ref().is_some_and(|supply| supply.is_staged());
+                let pieced = AtomicBool::new(ingest.resumed_at() > 0 && !is_replaced);
                 Attempt::fetched(self.fetch(ingest, permit, &pieced).await, &pieced)
             }
             // It is there and nothing is recorded of it, or a power loss may have changed it.
@@ -221,6 +246,10 @@ impl Job {
     }
 
     async fn fetch(&self, ingest: Ingest, permit: Permit, pieced: &AtomicBool) -> Result<(), Error> {
+        if let Some(supply) = &self.supply {
+            let ingest = supply::take(supply, &self.blob, ingest, &self.watch, &self.spawner).await?;
+            return self.keep(ingest).await;
+        }
         let failed = |stage| Error::layer(&self.blob.digest, stage);
         let Some(client) = &self.client else {
             let digest = self.blob.digest.clone();
@@ -235,9 +264,13 @@ impl Job {
             pieced,
         };
         let ingest = fetch.download(ingest, permit, &self.watch).await?;
+        self.keep(ingest).await
+    }
+
+    async fn keep(&self, ingest: Ingest) -> Result<(), Error> {
         let (store, blob) = (self.store.clone(), self.blob.clone());
         let kept = self.spawner.run(move || store.keep_blob(&blob, ingest)).await;
-        kept.map_err(failed(Stage::Commit))
+        kept.map_err(Error::layer(&self.blob.digest, Stage::Commit))
     }
 
     /// Reads a blob that lies in the store without being known, and takes it in if it is what it should be.

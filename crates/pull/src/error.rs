@@ -108,6 +108,14 @@ pub enum Error {
         /// How many are followed.
         limit: usize,
     },
+    /// An index leads to more documents than are read for one name.
+    #[error("the documents of {reference} have more than {limit} bytes together")]
+    TooLarge {
+        /// What was asked for.
+        reference: Box<Reference>,
+        /// How many bytes are read.
+        limit: u64,
+    },
     /// The network was not to be used, and the store does not have all that is needed.
     #[error("{reference} is not complete in the store: {missing}, and the network is not to be used")]
     NotLocal {
@@ -115,6 +123,43 @@ pub enum Error {
         reference: Box<Reference>,
         /// What is missing.
         missing: String,
+    },
+    /// What was to be imported cannot be used.
+    #[error("cannot import images from this")]
+    Supply {
+        /// Why.
+        source: Box<unlade_images::Error>,
+    },
+    /// What was imported does not have all that one of its images needs.
+    #[error("{reference} is not complete: {missing} is not there")]
+    NotSupplied {
+        /// The image.
+        reference: Box<Reference>,
+        /// What is missing.
+        missing: String,
+    },
+    /// What was imported has images and does not say what they are called.
+    #[error("there is an image without a name{}; it has to be given one", hint(tags))]
+    Nameless {
+        /// The tags that it has without saying of what.
+        tags: Vec<String>,
+    },
+    /// One name was given for several images.
+    #[error("one name was given, and there are {} images: {}", names.len(), names.join(", "))]
+    OneNameForMany {
+        /// What the images are called.
+        names: Vec<String>,
+    },
+    /// There is nothing to import.
+    #[error("there is no image in it")]
+    NothingSupplied,
+    /// An image has a name in an archive that is no reference.
+    #[error("an image is called {name:?} in the archive")]
+    SuppliedName {
+        /// The name.
+        name: String,
+        /// Why it is no reference.
+        source: unlade_reference::ParseError,
     },
     /// One layer could not be brought into the store; it stopped the others.
     #[error("{stage} layer {digest} failed")]
@@ -161,12 +206,25 @@ fn list(platforms: &[Platform]) -> String {
     platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+fn hint(tags: &[String]) -> String {
+    if tags.is_empty() {
+        return String::new();
+    }
+    format!(" (only the tag {} without a repository)", tags.join(", "))
+}
+
 impl Error {
     pub(crate) fn layer<E: Into<Cause>>(digest: &Digest, stage: Stage) -> impl FnOnce(E) -> Self {
         let digest = digest.clone();
         move |error| Self::Layer {
             digest,
             stage,
+            source: Box::new(error.into()),
+        }
+    }
+
+    pub(crate) fn supply(error: impl Into<unlade_images::Error>) -> Self {
+        Self::Supply {
             source: Box::new(error.into()),
         }
     }
@@ -182,8 +240,13 @@ impl Error {
         match self {
             Self::Resolve { source, .. } => source.class(),
             Self::Document { source, .. } => source.class(),
-            Self::NoPlatform { .. } | Self::WrongPlatform { .. } | Self::NotLocal { .. } => ErrorClass::NotFound,
-            Self::TooDeep { .. } => ErrorClass::Rejected,
+            Self::NoPlatform { .. } | Self::WrongPlatform { .. } | Self::NotLocal { .. } | Self::NotSupplied { .. } => {
+                ErrorClass::NotFound
+            }
+            Self::Supply { source } => source.class(),
+            Self::Nameless { .. } | Self::OneNameForMany { .. } => ErrorClass::Usage,
+            Self::SuppliedName { .. } => ErrorClass::Invalid,
+            Self::TooDeep { .. } | Self::TooLarge { .. } | Self::NothingSupplied => ErrorClass::Rejected,
             Self::Layer { source, .. } | Self::Store { source } => source.class(),
             Self::TwoContents { .. } => ErrorClass::Integrity,
             Self::NoSpace { .. } => ErrorClass::Storage,

@@ -1,10 +1,11 @@
 //! One layer's way into the store: claim, download and extract at once, commit.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use unlade_blobs::Ingest;
-use unlade_images::{Claim, LayerWork, Source, Store};
+use unlade_images::{Claim, LayerWork, Source, Store, Supply};
 use unlade_oci::ErrorClass;
 use unlade_registry::Client;
 
@@ -15,7 +16,7 @@ use crate::fetch::Fetch;
 use crate::observer::Watch;
 use crate::plan::Job;
 use crate::threads::Spawner;
-use crate::unpack;
+use crate::{supply, unpack};
 
 /// What every layer of a pull needs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) store: Store,
     /// `None`: the network is not to be used.
     pub(crate) client: Option<Client>,
+    /// What stands in the registry's place.
+    pub(crate) supply: Option<Arc<Supply>>,
     pub(crate) budget: Budget,
     pub(crate) options: unlade_extract::Options,
     /// What all layers of the pull count together.
@@ -70,7 +73,8 @@ impl Context {
                 if !job.keep_blob {
                     work.discard_blob();
                 }
-                let pieced = AtomicBool::new(ingest.resumed_at() > 0);
+                let is_replaced = self.supply.as_ref().is_some_and(|supply| supply.is_staged());
+                let pieced = AtomicBool::new(ingest.resumed_at() > 0 && !is_replaced);
                 let result = self.fetch_and_extract(job, work, ingest, permit, &pieced).await;
                 Attempt::fetched(result, &pieced)
             }
@@ -98,6 +102,11 @@ impl Context {
         permit: Permit,
         pieced: &AtomicBool,
     ) -> Result<(), Error> {
+        let ingest = match &self.supply {
+            // A file that is renamed into the ingest's place has to be there before anybody follows.
+            Some(supply) if supply.is_staged() => self.supplied(supply, job, ingest).await?,
+            _ => ingest,
+        };
         let follower = ingest
             .follower()
             .map_err(Error::layer(&job.blob.digest, Stage::Claim))?;
@@ -124,6 +133,11 @@ impl Context {
     }
 
     async fn download(&self, job: &Job, ingest: Ingest, permit: Permit, pieced: &AtomicBool) -> Result<Ingest, Error> {
+        match &self.supply {
+            Some(supply) if supply.is_staged() => return Ok(ingest),
+            Some(supply) => return self.supplied(supply, job, ingest).await,
+            None => {}
+        }
         let Some(client) = &self.client else {
             let error = unlade_images::Error::BlobMissing {
                 digest: job.blob.digest.clone(),
@@ -139,6 +153,11 @@ impl Context {
             pieced,
         };
         fetch.download(ingest, permit, &self.watch).await
+    }
+
+    /// Takes the blob from where it lies instead of from a registry.
+    async fn supplied(&self, supply: &Arc<Supply>, job: &Job, ingest: Ingest) -> Result<Ingest, Error> {
+        supply::take(supply, &job.blob, ingest, &self.watch, &self.spawner).await
     }
 
     async fn commit(

@@ -32,7 +32,9 @@ pub(crate) struct Plan {
 }
 
 /// Finds out what is missing for all `resolutions` together, and whether there is room for it.
-pub(crate) fn plan(store: &Store, resolutions: &[Resolution], options: &Options) -> Result<Plan, Error> {
+///
+/// `staged` says that the blobs are on the disk of the store already and have only to be given their names.
+pub(crate) fn plan(store: &Store, resolutions: &[Resolution], options: &Options, staged: bool) -> Result<Plan, Error> {
     let extract = options.extract;
     let mut seen: HashMap<&Digest, &Digest> = HashMap::new();
     let mut jobs = Vec::new();
@@ -75,7 +77,9 @@ pub(crate) fn plan(store: &Store, resolutions: &[Resolution], options: &Options)
     jobs.sort_by_key(|job| std::cmp::Reverse(job.blob.size));
     // Blobs that do not stay make room for the next; no more than the largest is there at a time.
     let largest = jobs.first().map_or(0, |job| job.blob.size);
-    let room_for_blobs = if options.discard_blobs {
+    let room_for_blobs = if staged {
+        0
+    } else if options.discard_blobs {
         bytes_to_fetch.min(largest)
     } else {
         bytes_to_fetch

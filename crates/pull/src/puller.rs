@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use unlade_images::{Image, ImageCommit, Lookup, Stack, Store};
+use unlade_images::{Image, ImageCommit, Lookup, Stack, Store, Supply, WholeLookup};
 use unlade_oci::{Digest, Platform};
 use unlade_reference::Reference;
 use unlade_registry::Client;
@@ -40,6 +40,9 @@ pub enum Policy {
 pub struct Options {
     /// The platform wanted; `None` is this machine's, and then a lone image for another one is only warned of.
     pub platform: Option<Platform>,
+    /// All platforms instead of one: the index is kept whole, byte for byte, with every image that it leads to and with what is no
+    /// image, such as attestations. There are then several results for a reference, one for each image.
+    pub all_platforms: bool,
     /// When to ask the registry.
     pub policy: Policy,
     /// Whether layer directories are made, or only blobs kept.
@@ -55,6 +58,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             platform: None,
+            all_platforms: false,
             policy: Policy::default(),
             extract: true,
             discard_blobs: false,
@@ -109,6 +113,8 @@ impl Puller {
 
     /// Brings all of `references` into the store and returns them in the same order.
     ///
+    /// With all platforms asked for there are several results for one reference.
+    ///
     /// What they share is fetched and extracted once. Layers are downloaded and extracted at the same time, within the
     /// budget. When one layer fails the others are stopped and the first failure is returned; what is complete by then
     /// stays in the store, and so do partial downloads, which a later pull continues. No image becomes visible in part.
@@ -132,6 +138,9 @@ impl Puller {
         options: &Options,
         spawner: Spawner,
     ) -> Result<Vec<Pulled>, Error> {
+        if options.all_platforms {
+            return Box::pin(self.pull_whole(references, options, &spawner)).await;
+        }
         let mut lookups = Vec::with_capacity(references.len());
         for reference in references {
             let (store, reference, options) = (self.store.clone(), reference.clone(), options.clone());
@@ -145,21 +154,12 @@ impl Puller {
                 .collect());
         }
 
-        // What dead processes have left is removed beside the work, and what earlier ones have written is flushed; only that
-        // it failed is worth a word.
-        let store = self.store.clone();
-        spawner.start_aside(move || {
-            if let Err(error) = store.sweep() {
-                tracing::warn!(%error, "what a dead process has left could not be removed");
-            }
-            if let Err(error) = store.settle(SETTLE_AFTER) {
-                tracing::warn!(%error, "what was pulled earlier could not be flushed to the disk");
-            }
-        });
+        self.tidy_up_aside(&spawner);
         let mut resolutions = Vec::with_capacity(references.len());
         let documents = Documents {
             store: Some(&self.store),
             client: (options.policy != Policy::Never).then_some(&self.client),
+            supply: None,
             watch: &self.watch,
             spawner: &spawner,
         };
@@ -173,45 +173,29 @@ impl Puller {
             resolutions.push(documents.resolve(reference, options.platform.as_ref(), known).await?);
         }
 
-        // From here on nothing that these images need is removed from under the pull.
-        let (store, needed) = (self.store.clone(), needed(&resolutions));
-        let _lease = spawner.run(move || store.lease(&needed)).await.map_err(Error::store)?;
-
-        let (store, resolved, planning) = (self.store.clone(), resolutions.clone(), options.clone());
-        let plan = spawner.run(move || plan(&store, &resolved, &planning)).await?;
-        self.watch.planned(&plan.planned);
-        let context = Context {
-            store: self.store.clone(),
-            client: (options.policy != Policy::Never).then(|| self.client.clone()),
-            budget: self.budget.clone(),
-            options: self.store.extract_options(options.limits.clone()),
-            total: unlade_extract::Total::new(),
-            watch: self.watch.clone(),
-            spawner: spawner.clone(),
-            room: options
-                .discard_blobs
-                .then(|| Room::for_the_largest_of(plan.jobs.iter().map(|job| job.blob.size))),
+        let arrival = Arrival {
+            store: &self.store,
+            client: (options.policy != Policy::Never).then_some(&self.client),
+            supply: None,
+            budget: &self.budget,
+            watch: &self.watch,
+            spawner: &spawner,
         };
-        let mut layers = JoinSet::new();
-        for job in plan.jobs {
-            let context = context.clone();
-            layers.spawn(async move { context.bring_in(&job).await });
-        }
-        all_or_first_error(layers).await?;
+        arrival.complete(resolutions, options).await
+    }
 
-        let mut stacks = Vec::with_capacity(resolutions.len());
-        for resolution in &resolutions {
-            stacks.push(if options.extract {
-                Some(stack(&context, resolution, &options.limits).await?)
-            } else {
-                None
-            });
-        }
+    pub(crate) fn tidy_up_aside(&self, spawner: &Spawner) {
+        // What dead processes have left is removed beside the work, and what earlier ones have written is flushed; only that
+        // it failed is worth a word.
         let store = self.store.clone();
-        let asked_registry = options.policy != Policy::Never;
-        spawner
-            .run(move || commit(&store, &resolutions, &stacks, asked_registry))
-            .await
+        spawner.start_aside(move || {
+            if let Err(error) = store.sweep() {
+                tracing::warn!(%error, "what a dead process has left could not be removed");
+            }
+            if let Err(error) = store.settle(SETTLE_AFTER) {
+                tracing::warn!(%error, "what was pulled earlier could not be flushed to the disk");
+            }
+        });
     }
 
     /// Tells what a pull of `reference` would do, without pulling: who would be asked and how, what the name stands for, what of
@@ -235,6 +219,7 @@ impl Puller {
         let documents = Documents {
             store: Some(&self.store),
             client: (options.policy != Policy::Never).then_some(&self.client),
+            supply: None,
             watch: &self.watch,
             spawner: &spawner,
         };
@@ -252,10 +237,78 @@ impl Puller {
         let documents = Documents {
             store: Some(&self.store),
             client: Some(&self.client),
+            supply: None,
             watch: &self.watch,
             spawner: &spawner,
         };
         documents.resolve(reference, platform, None).await
+    }
+}
+
+/// The second half of a pull, from documents to images in the store; of an import likewise.
+#[derive(Debug)]
+pub(crate) struct Arrival<'a> {
+    pub(crate) store: &'a Store,
+    /// `None`: the network is not to be used.
+    pub(crate) client: Option<&'a Client>,
+    /// What stands in the registry's place.
+    pub(crate) supply: Option<&'a Arc<Supply>>,
+    pub(crate) budget: &'a Budget,
+    pub(crate) watch: &'a Watch,
+    pub(crate) spawner: &'a Spawner,
+}
+
+impl Arrival<'_> {
+    /// Brings in what the images lack, and records them.
+    pub(crate) async fn complete(&self, resolutions: Vec<Resolution>, options: &Options) -> Result<Vec<Pulled>, Error> {
+        // From here on nothing that these images need is removed from under the pull.
+        let (store, needed) = (self.store.clone(), needed(&resolutions));
+        let _lease = self
+            .spawner
+            .run(move || store.lease(&needed))
+            .await
+            .map_err(Error::store)?;
+
+        let (store, resolved, planning) = (self.store.clone(), resolutions.clone(), options.clone());
+        let staged = self.supply.is_some_and(|supply| supply.is_staged());
+        let plan = self
+            .spawner
+            .run(move || plan(&store, &resolved, &planning, staged))
+            .await?;
+        self.watch.planned(&plan.planned);
+        let context = Context {
+            store: self.store.clone(),
+            client: self.client.cloned(),
+            supply: self.supply.cloned(),
+            budget: self.budget.clone(),
+            options: self.store.extract_options(options.limits.clone()),
+            total: unlade_extract::Total::new(),
+            watch: self.watch.clone(),
+            spawner: self.spawner.clone(),
+            room: options
+                .discard_blobs
+                .then(|| Room::for_the_largest_of(plan.jobs.iter().map(|job| job.blob.size))),
+        };
+        let mut layers = JoinSet::new();
+        for job in plan.jobs {
+            let context = context.clone();
+            layers.spawn(async move { context.bring_in(&job).await });
+        }
+        all_or_first_error(layers).await?;
+
+        let mut stacks = Vec::with_capacity(resolutions.len());
+        for resolution in &resolutions {
+            stacks.push(if options.extract {
+                Some(stack(&context, resolution, &options.limits).await?)
+            } else {
+                None
+            });
+        }
+        let store = self.store.clone();
+        let asked_registry = options.policy != Policy::Never;
+        self.spawner
+            .run(move || commit(&store, &resolutions, &stacks, asked_registry))
+            .await
     }
 }
 
@@ -272,6 +325,15 @@ pub fn find_local(store: &Store, references: &[Reference], options: &Options) ->
     }
     let mut found = Vec::with_capacity(references.len());
     for reference in references {
+        if options.all_platforms {
+            let WholeLookup::Complete(images) =
+                store.look_up_whole(reference, options.extract).map_err(Error::store)?
+            else {
+                return Ok(None);
+            };
+            found.extend(images.into_iter().map(Pulled::from_store));
+            continue;
+        }
         match look_up(store, reference, options)? {
             Lookup::Complete(image) => found.push(Pulled::from_store(*image)),
             Lookup::Incomplete { .. } | Lookup::Absent => return Ok(None),
@@ -281,7 +343,7 @@ pub fn find_local(store: &Store, references: &[Reference], options: &Options) ->
 }
 
 impl Pulled {
-    fn from_store(image: Image) -> Self {
+    pub(crate) fn from_store(image: Image) -> Self {
         Self {
             image,
             asked_registry: false,

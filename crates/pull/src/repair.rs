@@ -24,6 +24,7 @@ impl Puller {
             let context = Context {
                 store: layer.store.clone(),
                 client: Some(self.client.clone()),
+                supply: None,
                 budget: self.budget.clone(),
                 options: layer.store.extract_options(limits.clone()),
                 total: total.clone(),

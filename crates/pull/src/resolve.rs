@@ -3,8 +3,10 @@
 //! The digest of every document is computed from the bytes received and held against the one that led to it. A document that
 //! the store already has is not asked for again.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use unlade_images::Store;
+use unlade_images::{Store, Supply};
 use unlade_oci::{
     Descriptor, Digest, Document, ImageConfig, Index, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES, Manifest,
     Parsed, Platform, PlatformMatcher, parse_config, parse_manifest,
@@ -64,6 +66,8 @@ pub(crate) struct Documents<'a> {
     pub(crate) store: Option<&'a Store>,
     /// `None`: the network is not to be used.
     pub(crate) client: Option<&'a Client>,
+    /// What stands in the registry's place.
+    pub(crate) supply: Option<&'a Arc<Supply>>,
     pub(crate) watch: &'a Watch,
     pub(crate) spawner: &'a Spawner,
 }
@@ -180,7 +184,7 @@ impl Documents<'_> {
     }
 
     /// Fetches an index or a manifest, by digest where one is known, else by the reference's tag.
-    async fn manifest(&self, reference: &Reference, digest: Option<&Digest>) -> Result<Parsed, Error> {
+    pub(crate) async fn manifest(&self, reference: &Reference, digest: Option<&Digest>) -> Result<Parsed, Error> {
         let document = |source| Error::Document {
             reference: Box::new(reference.clone()),
             source: Box::new(source),
@@ -206,7 +210,11 @@ impl Documents<'_> {
         parse_manifest(raw.bytes, raw.media_type.as_ref(), digest).map_err(document)
     }
 
-    async fn config(&self, reference: &Reference, descriptor: &Descriptor) -> Result<Document<ImageConfig>, Error> {
+    pub(crate) async fn config(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<Document<ImageConfig>, Error> {
         let document = |source| Error::Document {
             reference: Box::new(reference.clone()),
             source: Box::new(source),
@@ -253,8 +261,15 @@ impl Documents<'_> {
         Ok(())
     }
 
-    /// Reads a document from the store. What does not match its digest there is as good as absent.
+    /// Reads a document from what was supplied, or from the store. What does not match its digest there is as good as absent.
     async fn stored(&self, digest: &Digest, limit: u64) -> Result<Option<Bytes>, Error> {
+        if let Some(supply) = self.supply {
+            let (supply, digest) = (Arc::clone(supply), digest.clone());
+            let bytes = self.spawner.run(move || supply.document(&digest, limit)).await;
+            if let Some(bytes) = bytes.map_err(Error::supply)? {
+                return Ok(Some(Bytes::from(bytes)));
+            }
+        }
         let Some(store) = self.store else { return Ok(None) };
         let (store, digest) = (store.clone(), digest.clone());
         let bytes = self
@@ -266,9 +281,17 @@ impl Documents<'_> {
     }
 
     fn network(&self, reference: &Reference, missing: String) -> Result<&Client, Error> {
-        self.client.ok_or_else(|| Error::NotLocal {
-            reference: Box::new(reference.clone()),
-            missing,
-        })
+        let reference = || Box::new(reference.clone());
+        match self.client {
+            Some(client) => Ok(client),
+            None if self.supply.is_some() => Err(Error::NotSupplied {
+                reference: reference(),
+                missing,
+            }),
+            None => Err(Error::NotLocal {
+                reference: reference(),
+                missing,
+            }),
+        }
     }
 }

@@ -5,16 +5,20 @@ use std::path::Path;
 
 use serde::Serialize;
 use unlade_extract::RawPath;
-use unlade_images::{ArchiveForm, Exported};
+use unlade_images::{ArchiveForm, Exported, Selection};
 
-use crate::arguments::{self, ExportForm};
+use crate::arguments::{self, ExportForm, Platforms};
 use crate::error::Error;
 use crate::session::{Report, Session, json_path};
 
 /// Runs the command. To the standard output goes the archive and nothing else.
 pub(crate) fn run(session: &Session, arguments: &arguments::Export, form: ExportForm) -> Result<(), Error> {
     let reference = session.reference(&arguments.name)?;
-    let platform = arguments.platform.as_ref();
+    let selection = match &arguments.platform {
+        None => Selection::Last,
+        Some(Platforms::One(platform)) => Selection::Platform(platform.clone()),
+        Some(Platforms::All) => Selection::All,
+    };
     let to_stdout = arguments.output == Path::new("-");
     let form = match form {
         ExportForm::OciLayout if to_stdout => {
@@ -26,7 +30,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Export, form: Export
         ExportForm::OciLayout => {
             let exported = session
                 .store()?
-                .export_layout(&reference, platform, &arguments.output)?;
+                .export_layout(&reference, &selection, &arguments.output)?;
             return session.print(&Done::new(&exported, "oci-layout", &arguments.output));
         }
         ExportForm::OciArchive => ArchiveForm::Oci,
@@ -41,12 +45,14 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Export, form: Export
             ));
         }
         let mut out = io::BufWriter::with_capacity(1 << 20, stdout.lock());
-        session.store()?.export_archive(&reference, platform, form, &mut out)?;
+        session
+            .store()?
+            .export_archive(&reference, &selection, form, &mut out)?;
         return out.flush().map_err(|source| Error::Output { source });
     }
     let exported = session
         .store()?
-        .export_file(&reference, platform, form, &arguments.output)?;
+        .export_file(&reference, &selection, form, &arguments.output)?;
     let name = match form {
         ArchiveForm::Oci => "oci-archive",
         ArchiveForm::Docker => "docker-archive",
@@ -64,9 +70,10 @@ fn usage(message: &str, hint: &str) -> Error {
 #[derive(Serialize)]
 struct Done {
     reference: String,
-    platform: String,
+    /// None for all platforms of an index.
+    platform: Option<String>,
     manifest: String,
-    config: String,
+    config: Option<String>,
     form: &'static str,
     output: RawPath,
 }
@@ -75,9 +82,9 @@ impl Done {
     fn new(exported: &Exported, form: &'static str, output: &Path) -> Self {
         Self {
             reference: exported.reference.to_string(),
-            platform: exported.platform.to_string(),
+            platform: exported.platform.as_ref().map(ToString::to_string),
             manifest: exported.manifest.to_string(),
-            config: exported.config.to_string(),
+            config: exported.config.as_ref().map(ToString::to_string),
             form,
             output: json_path(output),
         }
@@ -86,10 +93,7 @@ impl Done {
 
 impl Report for Done {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(
-            out,
-            "exported {} for {} to {}",
-            self.reference, self.platform, self.output
-        )
+        let platform = self.platform.as_deref().unwrap_or("all platforms");
+        writeln!(out, "exported {} for {platform} to {}", self.reference, self.output)
     }
 }

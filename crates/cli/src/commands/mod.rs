@@ -7,6 +7,7 @@ pub(crate) mod df;
 pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod images;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logout;

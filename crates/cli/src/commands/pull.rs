@@ -12,7 +12,7 @@ use unlade_pull::{Budget, Options, Pulled, Puller, find_local};
 use unlade_reference::Reference;
 
 use super::artifact::PulledArtifacts;
-use crate::arguments::{self, Format};
+use crate::arguments::{self, Format, Platforms};
 use crate::error::Error;
 use crate::interrupt;
 use crate::progress::Mode;
@@ -25,14 +25,22 @@ use crate::settings::SettingsError;
 /// What is complete in the store is answered from there: no runtime is started, no login is read, TLS is not set up.
 pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), Error> {
     let references = references(session, arguments)?;
+    let all_platforms = arguments.platform == Some(Platforms::All);
+    if all_platforms && (arguments.artifact || arguments.discard_blobs) {
+        return Err(Error::Usage {
+            message: "--platform all goes with neither --artifact nor --discard-blobs".to_owned(),
+            hint: Some("it keeps the blobs of all platforms, and extracts none".to_owned()),
+        });
+    }
     let options = Options {
+        all_platforms,
         platform: session
             .settings
             .platform
             .as_ref()
             .map(|platform| platform.value.clone()),
         policy: arguments.policy.into(),
-        extract: !arguments.no_extract,
+        extract: !(arguments.no_extract || all_platforms),
         discard_blobs: arguments.discard_blobs,
         limits: session.settings.limits.clone(),
     };
@@ -50,8 +58,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
     };
     let pulled = PulledImages::new(session, &store, pulled)?;
     session.print(&pulled)?;
-    let images: Vec<Image> = pulled.0.into_iter().map(|(pulled, _)| pulled.image).collect();
-    Session::settle(&store, &images);
+    Session::settle(&store, &pulled.into_images());
     Ok(())
 }
 
@@ -128,7 +135,7 @@ fn references(session: &Session, arguments: &arguments::Pull) -> Result<Vec<Refe
     Ok(references)
 }
 
-fn mode(session: &Session, wanted: arguments::Progress) -> Mode {
+pub(super) fn mode(session: &Session, wanted: arguments::Progress) -> Mode {
     let can_draw = session.stderr.is_terminal();
     match wanted {
         // Lines of a log would tear the bars; lines for people are of no use to who reads JSON.
@@ -144,10 +151,14 @@ fn mode(session: &Session, wanted: arguments::Progress) -> Mode {
 /// What was pulled, or was there; each with the summaries of its layers, if they are to be shown.
 #[derive(Serialize)]
 #[serde(transparent)]
-struct PulledImages(#[serde(serialize_with = "images")] Vec<(Pulled, Vec<Summary>)>);
+pub(super) struct PulledImages(#[serde(serialize_with = "images")] Vec<(Pulled, Vec<Summary>)>);
 
 impl PulledImages {
-    fn new(session: &Session, store: &Store, pulled: Vec<Pulled>) -> Result<Self, Error> {
+    pub(super) fn into_images(self) -> Vec<Image> {
+        self.0.into_iter().map(|(pulled, _)| pulled.image).collect()
+    }
+
+    pub(super) fn new(session: &Session, store: &Store, pulled: Vec<Pulled>) -> Result<Self, Error> {
         let with_summaries = |pulled: Pulled| {
             // They may be long, and nothing of them is text for people here.
             let summaries = match session.format {

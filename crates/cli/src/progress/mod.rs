@@ -32,6 +32,36 @@ pub(crate) enum Mode {
     None,
 }
 
+/// What is said of the bytes that come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Words {
+    /// What the command does.
+    doing: &'static str,
+    /// What is still to be done with the bytes.
+    ahead: &'static str,
+    /// What is being done.
+    now: &'static str,
+    /// What was done.
+    past: &'static str,
+}
+
+impl Words {
+    /// Bytes that come from a registry.
+    pub(crate) const PULL: Self = Self {
+        doing: "pulling",
+        ahead: "to download",
+        now: "downloading",
+        past: "downloaded",
+    };
+    /// Bytes that come from files.
+    pub(crate) const IMPORT: Self = Self {
+        doing: "importing",
+        ahead: "to take in",
+        now: "taking in",
+        past: "taken in",
+    };
+}
+
 /// Something that happened, in our own words and without ties to the pull.
 #[derive(Debug)]
 enum Notice {
@@ -213,7 +243,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Starts to show; without a mode not even warnings.
-    pub(crate) fn start(mode: Option<Mode>, stderr: Stderr) -> Self {
+    pub(crate) fn start(mode: Option<Mode>, words: Words, stderr: Stderr) -> Self {
         let shared = Arc::new(Shared::default());
         let Some(mode) = mode else {
             return Self { shared, thread: None };
@@ -228,7 +258,7 @@ impl Progress {
         // Without the thread nothing is shown, which is no reason not to pull.
         let thread = thread::Builder::new()
             .name("progress".into())
-            .spawn(move || show(&ours, renderer))
+            .spawn(move || show(&ours, words, renderer))
             .ok();
         Self { shared, thread }
     }
@@ -261,8 +291,9 @@ impl Drop for Progress {
     }
 }
 
-fn show(shared: &Shared, mut renderer: Box<dyn Renderer>) {
+fn show(shared: &Shared, words: Words, mut renderer: Box<dyn Renderer>) {
     let mut model = Model::new(Instant::now());
+    model.words = words;
     let mut due = Instant::now() + renderer.interval();
     loop {
         let (notices, ended) = {

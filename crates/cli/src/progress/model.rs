@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Kind, Notice, Plan, Work};
+use super::{Kind, Notice, Plan, Words, Work};
 
 /// Over what time the speed is measured.
 const WINDOW: Duration = Duration::from_secs(5);
@@ -12,6 +12,7 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// The state that is drawn.
 #[derive(Debug)]
 pub(super) struct Model {
+    pub(super) words: Words,
     pub(super) began: Instant,
     pub(super) plan: Option<Plan>,
     /// Tasks under way.
@@ -61,6 +62,7 @@ pub(super) struct Layer {
 impl Model {
     pub(super) fn new(now: Instant) -> Self {
         Self {
+            words: Words::PULL,
             began: now,
             plan: None,
             tasks: BTreeMap::new(),

@@ -23,9 +23,10 @@ impl Plain {
 /// Returns the last line of a pull that went well.
 pub(super) fn summary(model: &Model, now: Instant) -> String {
     format!(
-        "{} in place, {} downloaded in {}",
+        "{} in place, {} {} in {}",
         count(model.layers_total(), "layer"),
         bytes(model.received()),
+        model.words.past,
         duration(now.duration_since(model.began))
     )
 }
@@ -40,14 +41,16 @@ impl Renderer for Plain {
         INTERVAL
     }
 
-    fn notice(&mut self, _model: &Model, notice: &Notice, _now: Instant) {
+    fn notice(&mut self, model: &Model, notice: &Notice, _now: Instant) {
         match notice {
             Notice::Planned(plan) => {
                 let missing = plan.layers - plan.layers_present;
                 self.stderr.line(&format!(
-                    "pulling {missing} of {}, {} to download",
+                    "{} {missing} of {}, {} {}",
+                    model.words.doing,
                     count(plan.layers, "layer"),
-                    bytes(plan.bytes_to_fetch)
+                    bytes(plan.bytes_to_fetch),
+                    model.words.ahead
                 ));
             }
             Notice::Warning(text) => self.stderr.warning(text),
@@ -65,9 +68,10 @@ impl Renderer for Plain {
         let mut parts = vec![
             format!("{} of {} layers done", model.layers_through(), model.layers_total()),
             format!(
-                "{} of {} downloaded",
+                "{} of {} {}",
                 bytes(model.received()),
-                bytes(model.to_receive())
+                bytes(model.to_receive()),
+                model.words.past
             ),
         ];
         if model.received() < model.to_receive() {

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::model::{Layer, Model};
 use super::plain::summary;
-use super::{Notice, Renderer};
+use super::{Notice, Renderer, Words};
 use crate::quantity::{bytes, duration};
 use crate::stderr::Stderr;
 
@@ -106,7 +106,13 @@ fn frame(model: &Model, room: Room) -> Vec<String> {
         .collect();
     // The total, the line about the rest, and the cursor's own.
     let rows = room.rows.saturating_sub(lines.len() + 3).clamp(1, MAX_LAYERS);
-    lines.extend(model.layers.iter().take(rows).map(|layer| layer_line(layer, room)));
+    lines.extend(
+        model
+            .layers
+            .iter()
+            .take(rows)
+            .map(|layer| layer_line(layer, model.words, room)),
+    );
     if model.layers.len() > rows {
         lines.push(cut(
             &format!("{:12} {} more under way", "", model.layers.len() - rows),
@@ -119,14 +125,14 @@ fn frame(model: &Model, room: Room) -> Vec<String> {
     lines
 }
 
-fn layer_line(layer: &Layer, room: Room) -> String {
+fn layer_line(layer: &Layer, words: Words, room: Room) -> String {
     let hex = layer
         .digest
         .split_once(':')
         .map_or(layer.digest.as_str(), |(_, hex)| hex);
     let name = hex.get(..12).unwrap_or(hex);
     let doing = if layer.is_downloading() {
-        "downloading".to_owned()
+        words.now.to_owned()
     } else {
         format!("extracting {}%", share(layer.extracted, layer.total, 100))
     };

@@ -16,6 +16,7 @@ fn help_of_every_command() {
         "mount",
         "umount",
         "export",
+        "import",
         "prune",
         "df",
         "verify",

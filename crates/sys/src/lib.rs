@@ -20,7 +20,7 @@
 //! | `host` | [`free_space`], [`is_root`], [`create_private_dir`] |
 //!
 //! **Invariant:** this is the only crate of the workspace that may hold `unsafe` code, and a module that does opts in
-//! with a reason. Two do, `namespace` and `userns`, for one call each; `rustix` covers all else.
+//! with a reason. Two do, `namespace` and `userns`; `rustix` covers all else.
 //!
 //! **Invariant:** nothing here knows what an image, a layer or a blob is.
 

@@ -10,7 +10,7 @@ use unlade_oci::Digest;
 use crate::home::Home;
 
 /// What a store has whether there is anything in it or not.
-const FRAME: [&str; 14] = [
+const FRAME: [&str; 15] = [
     "blobs",
     "blobs/sha256",
     "index.json",
@@ -22,6 +22,7 @@ const FRAME: [&str; 14] = [
     "metadata.db",
     "metadata.db-shm",
     "metadata.db-wal",
+    "mounts",
     "oci-layout",
     "staging",
     "lost+found",

@@ -134,6 +134,24 @@ impl Command {
         self
     }
 
+    /// Runs under `strace`, which follows all threads, with these arguments.
+    pub fn under_strace(mut self, arguments: &[&str]) -> Self {
+        let mut outer = std::process::Command::new("strace");
+        outer.args(["-f", "-qq"]).args(arguments).arg("--");
+        self.process = network::wrapped(outer, &self.process);
+        self.process.stdin(Stdio::null());
+        self
+    }
+
+    /// Runs in a network namespace of its own that has no interface which is up. Takes root.
+    pub fn without_network(mut self) -> Self {
+        let mut outer = std::process::Command::new("unshare");
+        outer.arg("--net");
+        self.process = network::wrapped(outer, &self.process);
+        self.process.stdin(Stdio::null());
+        self
+    }
+
     /// Runs to the end.
     #[must_use = "a failure is seen only by looking"]
     pub fn run(self) -> Finished {

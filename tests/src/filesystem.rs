@@ -85,6 +85,20 @@ impl Filesystem {
         last
     }
 
+    /// Gives one in memory another size.
+    pub fn resize(&self, bytes: u64) {
+        assert_eq!(
+            self.kind,
+            Kind::Tmpfs,
+            "only what is in memory has another size at once"
+        );
+        real::run(
+            Command::new("mount")
+                .args(["-o", &format!("remount,size={bytes}")])
+                .arg(self.path()),
+        );
+    }
+
     /// Mounts it again, after it was unmounted.
     pub fn mount(&mut self) {
         self.mount_sized(0);

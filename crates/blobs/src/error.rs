@@ -137,6 +137,14 @@ impl Error {
         matches!(self, Self::NotFound { .. })
     }
 
+    /// Returns what could not be written since its disk, or the user's share of it, is full; `None` for other failures.
+    pub fn full_disk(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. } if self.is_disk_full() => Some(path),
+            _ => None,
+        }
+    }
+
     /// Says whether the filesystem has no space or no inodes left, or the quota is used up.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Io { source, .. }

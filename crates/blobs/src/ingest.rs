@@ -12,7 +12,7 @@ use unlade_sys::{Durability, FileLock};
 
 use crate::follower::{FollowError, Follower, Phase, Shared, Watermark};
 use crate::scattered::{self, Scattered};
-use crate::store::BlobStore;
+use crate::store::{BlobStore, INGEST_LOCK};
 use crate::{Error, Result};
 
 /// The mode of a published blob.
@@ -292,6 +292,7 @@ impl Ingest {
     /// That the blob is published already does no harm. With [`Durability::Lazy`] nothing is synced: this is the place
     /// where a power loss is traded for time, and [`Durability::Sync`] decides otherwise.
     pub fn publish(mut self, digest: &Digest, size: u64) -> Result<()> {
+        let _order = unlade_sys::enter(INGEST_LOCK);
         if let Phase::Ended(FollowError::Failed { message }) = self.shared.phase() {
             return Err(Error::Failed {
                 digest: self.digest.clone(),

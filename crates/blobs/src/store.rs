@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use unlade_oci::{Algorithm, Digest};
-use unlade_sys::{Durability, FileLock};
+use unlade_sys::{Durability, FileLock, LockRank};
 
 use crate::ingest::{BLOB_MODE, Begin, Ingest, remove_if_there, remove_ingest};
 use crate::layout::{self, BLOBS, INDEX_FILE, INGEST, PUBLIC_DIR_MODE};
 use crate::{Error, Result, hash, scattered};
+
+/// The lock of a blob that is arriving, in the order that the image store has for its locks.
+pub(crate) const INGEST_LOCK: LockRank = LockRank::tried(3, "ingest");
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
@@ -178,6 +181,7 @@ impl BlobStore {
     /// If the blob is published with another size, its content decides. If that is damaged, the blob is removed and
     /// the ingest begins; if it is sound, the size asked for is wrong, which is [`Error::Mismatch`].
     pub fn begin(&self, digest: &Digest, size: u64) -> Result<Begin> {
+        let _order = unlade_sys::enter(INGEST_LOCK);
         if self.size(digest)? == Some(size) {
             self.remove_leftover(digest)?;
             return Ok(Begin::Present);
@@ -288,6 +292,7 @@ impl BlobStore {
     ///
     /// [`Error::Busy`] if somebody holds it.
     pub fn discard_ingest(&self, digest: &Digest) -> Result<Option<u64>> {
+        let _order = unlade_sys::enter(INGEST_LOCK);
         let path = self.ingest_path(digest);
         let locked = match FileLock::try_exclusive_existing(&path) {
             // An older version that has published the blob leaves what it does not know.
@@ -304,6 +309,24 @@ impl BlobStore {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Removes what is wrong of a blob: the published one if its content is not what its name says, and what a holder has
+    /// left. Returns false, and changes nothing, if somebody is at work on it.
+    pub fn discard(&self, digest: &Digest) -> Result<bool> {
+        let _order = unlade_sys::enter(INGEST_LOCK);
+        let path = self.ingest_path(digest);
+        // Nobody publishes without this lock, so what is looked at is what is removed.
+        let Some(_lock) = FileLock::try_exclusive(&path)? else {
+            return Ok(false);
+        };
+        let looked_at = match self.verify(digest) {
+            Err(Error::Damaged { .. }) => self.remove(digest).map(drop),
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        };
+        remove_ingest(&path)?;
+        looked_at.map(|()| true)
     }
 
     /// Replaces `index.json` in one step.

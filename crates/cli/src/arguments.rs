@@ -246,6 +246,9 @@ pub(crate) struct Pull {
     /// Keep the layer directories, throw the blobs of layers away
     #[arg(long, conflicts_with = "no_extract")]
     pub(crate) discard_blobs: bool,
+    /// If the pull fails, remove what has arrived of layers; it is kept by default, and a later pull continues it
+    #[arg(long, conflicts_with = "artifact")]
+    pub(crate) discard_partial: bool,
     /// How a layer's removals are kept in its directory, overlay by default
     #[arg(long, value_name = "FORM")]
     pub(crate) whiteouts: Option<Whiteouts>,

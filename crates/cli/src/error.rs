@@ -350,6 +350,11 @@ impl Error {
         if let Self::Pull(unlade_pull::Error::NoSpace { .. }) = self {
             return Some("`unlade rm` removes images; --home and --layer-path choose other places".to_owned());
         }
+        if let Self::Pull(unlade_pull::Error::DiskFull { .. }) = self {
+            return Some(
+                "make room, `unlade rm` removes images; then the same pull goes on with what is there".to_owned(),
+            );
+        }
         let kind = self
             .causes()
             .filter_map(|cause| cause.downcast_ref::<io::Error>())

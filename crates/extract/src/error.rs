@@ -104,9 +104,11 @@ pub enum Error {
 impl Error {
     /// Returns the class that decides about exit code and hint.
     ///
-    /// The class of [`Error::Input`] is [`ErrorClass::Other`]: only the owner of the reader knows what its failure means.
+    /// The class of [`Error::Input`] is [`ErrorClass::Storage`] if the kernel says that reading failed, and
+    /// [`ErrorClass::Other`] else: only the owner of the reader knows what its own failure means.
     pub fn class(&self) -> ErrorClass {
         match self {
+            Self::Input { source, .. } if source.raw_os_error().is_some() => ErrorClass::Storage,
             Self::Input { .. } | Self::Thread { .. } => ErrorClass::Other,
             Self::Compressed { .. }
             | Self::CompressedTruncated { .. }
@@ -122,6 +124,14 @@ impl Error {
     /// Says whether the reader given by the caller failed, so that its own error is the cause to report.
     pub const fn is_input(&self) -> bool {
         matches!(self, Self::Input { .. })
+    }
+
+    /// Returns what could not be written since its disk, or the user's share of it, is full; `None` for other failures.
+    pub fn full_disk(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Write { source, .. } if source.is_disk_full() => Some(&source.path),
+            _ => None,
+        }
     }
 
     /// Says whether the filesystem is full or the quota used up.

@@ -8,6 +8,7 @@ use unlade_metadata::{BlobRecord, LayerBlobRecord, LayerCommit, LayerDirectoryRe
 use unlade_oci::{Descriptor, Digest};
 
 use crate::layers::{LayerLock, LayerRoot, StagedLayer};
+use crate::store::LAYER_LOCK;
 use crate::{Error, Store};
 
 /// What is to be done for a layer.
@@ -66,6 +67,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read or written.
     pub fn claim(&self, blob: &Descriptor, diff_id: &Digest, extract: bool) -> Result<Claim, Error> {
+        let _order = unlade_sys::enter(LAYER_LOCK);
         let Some(lock) = self.layers.try_lock(diff_id)? else {
             return Ok(Claim::Busy);
         };
@@ -129,6 +131,7 @@ impl LayerWork {
             }
             return Err(error);
         }
+        let _order = unlade_sys::enter(LAYER_LOCK);
         let has_blob = self.keep_blob || ingest.is_none();
         let arrived = match ingest {
             Some(ingest) if self.keep_blob => {

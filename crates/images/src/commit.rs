@@ -6,7 +6,6 @@ use std::time::Duration;
 use unlade_metadata::{BlobRecord, ConfigRecord, ImageLayer, IndexRecord, Lease, LeaseTarget, ManifestRecord};
 use unlade_oci::{Digest, Document, ImageConfig, Index, Manifest, Platform};
 use unlade_reference::Reference;
-use unlade_sys::FileLock;
 
 use crate::image;
 use crate::{Error, Image, Lookup, Stack, Store};
@@ -47,7 +46,7 @@ impl Store {
         let blobs = needed.blobs.iter().cloned().map(LeaseTarget::Blob);
         let layers = needed.diff_ids.iter().cloned().map(LeaseTarget::Layer);
         let targets: Vec<_> = blobs.chain(layers).collect();
-        let _no_removal = FileLock::shared(&self.removal_lock())?;
+        let _no_removal = self.no_removal()?;
         Ok(self.database.lease(&targets, LEASE)?)
     }
 
@@ -65,6 +64,8 @@ impl Store {
         self.keep_document(commit.config)?;
         self.keep_document(commit.manifest)?;
         let layers = commit.manifest.get().layers.iter().zip(&commit.config.get().diff_ids);
+        // Who removes the very name that is recorded here comes before, or after all of it.
+        let _no_removal = self.no_removal()?;
         self.database.commit_image(&unlade_metadata::ImageCommit {
             name: image::name(commit.reference),
             platform: commit.platform.clone(),

@@ -1,5 +1,7 @@
 //! Why something in the store failed.
 
+use std::path::Path;
+
 use unlade_oci::{Digest, ErrorClass};
 
 /// A failure of the image store.
@@ -149,6 +151,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns what could not be written since its disk, or the user's share of it, is full; `None` for other failures.
+    pub fn full_disk(&self) -> Option<&Path> {
+        match self {
+            Self::Files { source } if source.is_disk_full() => Some(&source.path),
+            Self::Blobs { source } => source.full_disk(),
+            Self::Database { source } => source.full_disk(),
+            Self::Layer { source, .. } | Self::Extract { source } => source.full_disk(),
+            _ => None,
+        }
+    }
+
     /// Returns the class of the failure.
     pub fn class(&self) -> ErrorClass {
         match self {

@@ -19,6 +19,9 @@ const RETIRED: &str = "retired";
 /// The file that says that layers were extracted here in a user namespace.
 const USER_NAMESPACE: &str = "user-namespace";
 
+/// The directory that holds stages and locks beside layer directories outside of the store.
+const FRAME: &str = ".unlade";
+
 /// How the names of lock files of layers begin.
 const LOCK_PREFIX: &str = "layer-";
 
@@ -57,7 +60,7 @@ impl LayerRoot {
     pub(crate) fn outside(path: &Path) -> Result<Self, Error> {
         fs::create_dir_all(path).map_err(|source| unlade_sys::Error::new("create the directory", path, source))?;
         let layers = fs::canonicalize(path).map_err(|source| unlade_sys::Error::new("resolve", path, source))?;
-        let own = layers.join(".unlade");
+        let own = layers.join(FRAME);
         Self::create(layers, own.join("staging"), own.join("locks"))
     }
 
@@ -66,20 +69,33 @@ impl LayerRoot {
         use std::os::unix::fs::MetadataExt as _;
         fs::create_dir_all(&layers)
             .map_err(|source| unlade_sys::Error::new("create the directory", &layers, source))?;
-        unlade_sys::create_private_dir(&staging)?;
-        unlade_sys::create_private_dir(&locks)?;
         let owner = fs::metadata(&layers).map_err(|source| unlade_sys::Error::new("look at", &layers, source))?;
         let usual = if owner.uid() == 0 {
             LayerOwnership::Preserve
         } else {
             LayerOwnership::Record
         };
-        Ok(Self {
+        let root = Self {
             layers,
             staging,
             locks,
             usual,
-        })
+        };
+        root.make_working_directories()?;
+        Ok(root)
+    }
+
+    fn make_working_directories(&self) -> Result<(), Error> {
+        unlade_sys::create_private_dir(&self.staging)?;
+        unlade_sys::create_private_dir(&self.locks)?;
+        Ok(())
+    }
+
+    /// Returns what holds the working directories where the layers are outside of the store.
+    fn frame(&self) -> Option<&Path> {
+        self.staging
+            .parent()
+            .filter(|frame| frame.parent() == Some(&self.layers))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -118,7 +134,26 @@ impl LayerRoot {
     /// Locks a layer by its diff ID, or a layer on top of a stack by the chain ID; or says that somebody else has it.
     pub(crate) fn try_lock(&self, id: &Digest) -> Result<Option<LayerLock>, Error> {
         let path = self.locks.join(format!("{LOCK_PREFIX}{}-{}", id.algorithm(), id.hex()));
-        Ok(FileLock::try_exclusive(&path)?.map(LayerLock))
+        let lock = match FileLock::try_exclusive(&path) {
+            // A removal has taken the frame away meanwhile.
+            Err(error) if error.is_not_found() && self.frame().is_some() => {
+                self.make_working_directories()?;
+                FileLock::try_exclusive(&path)
+            }
+            lock => lock,
+        };
+        Ok(lock?.map(LayerLock))
+    }
+
+    /// Removes what was made outside of the store for working there, unless somebody is at work there, or has left something.
+    pub(crate) fn remove_frame(&self) {
+        if let Some(frame) = self.frame() {
+            for directory in [self.staging.as_path(), self.locks.as_path(), frame] {
+                if let Err(error) = fs::remove_dir(directory) {
+                    tracing::debug!(%error, path = %directory.display(), "a directory stays");
+                }
+            }
+        }
     }
 
     /// Locks what a recorded directory is made under: its chain ID, or its diff ID.
@@ -134,7 +169,10 @@ impl LayerRoot {
                 Ok(Some(staged)) => return Ok(staged),
                 Ok(None) => {}
                 // A sweep took the new directory for a dead one's before it was locked. Or the place itself is gone.
-                Err(error) if error.is_not_found() && lost < 100 => lost += 1,
+                Err(error) if error.is_not_found() && lost < 100 => {
+                    lost += 1;
+                    self.make_working_directories()?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -214,7 +252,11 @@ impl LayerRoot {
     /// Removes lock files that nobody holds, which processes that were killed have left.
     pub(crate) fn remove_unused_locks(&self) -> Result<(), Error> {
         let failed = |source| unlade_sys::Error::new("list", &self.locks, source);
-        for entry in fs::read_dir(&self.locks).map_err(failed)? {
+        let entries = match fs::read_dir(&self.locks) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
             let entry = entry.map_err(failed)?;
             if entry.file_name().as_encoded_bytes().starts_with(LOCK_PREFIX.as_bytes()) {
                 match FileLock::try_exclusive_existing(&entry.path()) {

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use unlade_metadata::{Collect, Collected, Collection, ImageContent, LayerDirectoryRecord};
 use unlade_oci::{Digest, Platform};
 use unlade_reference::Reference;
-use unlade_sys::{DiskUsage, FileLock};
+use unlade_sys::DiskUsage;
 
 use crate::layers::{LayerName, LayerRoot, StagedLayer};
-use crate::store::is_in_place;
+use crate::store::{LAYER_LOCK, is_in_place};
 use crate::usage::Parts;
 use crate::{Error, Store, image};
 
@@ -78,9 +78,10 @@ impl Store {
             files: 0,
             pruned: Pruned::default(),
             retired: Vec::new(),
+            elsewhere: vec![self.layers.clone()],
         };
         {
-            let _alone = FileLock::exclusive(&self.removal_lock())?;
+            let _alone = self.lock_removal()?;
             let _mounted = self.lease_mounted()?;
             let collected = self.database.collect(&collection, collect)?;
             if !options.dry_run {
@@ -91,19 +92,23 @@ impl Store {
             sweep.blobs(&collected)?;
             sweep.partial_downloads(&collected, options.all)?;
         }
-        if !options.dry_run {
-            self.sweep()?;
-            self.layers.remove_unused_locks()?;
-        }
         let Sweep {
             trees,
             files,
             mut pruned,
             retired,
+            elsewhere,
             ..
         } = sweep;
         // The trees are out of the way already; deleting them may take a while and holds nobody up.
         drop(retired);
+        if !options.dry_run {
+            for root in elsewhere {
+                root.remove_unused_locks()?;
+                root.sweep()?;
+                root.remove_frame();
+            }
+        }
         pruned.bytes = trees.bytes() + files;
         Ok(pruned)
     }
@@ -157,6 +162,8 @@ struct Sweep<'a> {
     files: u64,
     pruned: Pruned,
     retired: Vec<StagedLayer>,
+    /// The places of layer directories that were looked at.
+    elsewhere: Vec<LayerRoot>,
 }
 
 impl Sweep<'_> {
@@ -200,7 +207,11 @@ impl Sweep<'_> {
             }
             return Ok(());
         }
+        if !self.elsewhere.iter().any(|other| other.path() == root.path()) {
+            self.elsewhere.push(root.clone());
+        }
         // Who is at work on it holds its lock, and then it stays.
+        let _order = unlade_sys::enter(LAYER_LOCK);
         let Some(_lock) = root.try_lock(id)? else {
             return Ok(());
         };

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use unlade_metadata::{ImageKey, ImageName, LayerDirectoryRecord, LayerPlace, Removed};
 use unlade_oci::{Digest, Platform};
 use unlade_reference::Reference;
-use unlade_sys::{DiskUsage, FileLock};
+use unlade_sys::DiskUsage;
 
 use crate::image;
 use crate::layers::LayerRoot;
+use crate::store::LAYER_LOCK;
 use crate::{Error, Store};
 
 /// What a removal has removed.
@@ -42,7 +43,7 @@ impl Store {
         };
         let mut retired = Vec::new();
         let removal = {
-            let _alone = FileLock::exclusive(&self.removal_lock())?;
+            let _alone = self.lock_removal()?;
             let _mounted = self.lease_mounted()?;
             let Some(removed) = self.database.remove_image(&key)? else {
                 return Err(self.no_image(reference));
@@ -71,6 +72,7 @@ impl Store {
         let mut trees = DiskUsage::new();
         for record in removed.directories {
             let root = self.root_of(&record)?;
+            let _order = unlade_sys::enter(LAYER_LOCK);
             let Some(_lock) = root.try_lock_directory(&record)? else {
                 continue;
             };

@@ -18,7 +18,7 @@ use unlade_extract::{Limits, Lower as _, LowerKind, LowerNode, Progress, RawPath
 use unlade_metadata::{LayerDirectoryRecord, LayerForm};
 use unlade_oci::{Descriptor, Digest, layer_stack_chain_id};
 
-use crate::store::is_in_place;
+use crate::store::{LAYER_LOCK, is_in_place};
 use crate::view::{View, ViewLayer};
 use crate::{Error, Store};
 
@@ -183,6 +183,7 @@ impl Store {
             }
             std::thread::sleep(BUSY);
         };
+        let _order = unlade_sys::enter(LAYER_LOCK);
         // Whoever had the lock until now may have made it.
         if let Some(directory) = self.chain_directory(diff_id, chain_id)? {
             return Ok(directory);

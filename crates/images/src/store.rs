@@ -6,7 +6,7 @@ use unlade_blobs::BlobStore;
 use unlade_extract::{Limits, Options, Ownership, Privilege, Whiteouts};
 use unlade_metadata::{Database, Durability as Recorded, LayerForm, LayerOwnership, LayerPlace};
 use unlade_oci::Digest;
-use unlade_sys::{Durability, FileLock};
+use unlade_sys::{Durability, Entered, FileLock, LockRank};
 
 use crate::Error;
 use crate::layers::LayerRoot;
@@ -39,6 +39,18 @@ impl StoreOptions {
         }
     }
 }
+
+/// The places of the locks in their order; those of ingests are between layers and `index.json`.
+const REMOVAL_LOCK: LockRank = LockRank::waited_for(1, "removal");
+pub(crate) const LAYER_LOCK: LockRank = LockRank::tried(2, "layer");
+const INDEX_LOCK: LockRank = LockRank::waited_for(4, "index");
+
+/// A lock that stays on the thread that has taken it.
+#[derive(Debug)]
+pub(crate) struct OrderedLock(
+    #[expect(dead_code, reason = "it is there to be dropped")] FileLock,
+    #[expect(dead_code, reason = "it is there to be dropped")] Entered,
+);
 
 /// A local image store. Cloning gives another handle on the same one.
 ///
@@ -208,14 +220,25 @@ impl Store {
         })
     }
 
-    /// Removes a blob, or a partial one, whose content is wrong, so that it is fetched anew.
+    /// Removes a blob whose content is wrong, and what has arrived of it, so that it is fetched anew. One that somebody else is
+    /// fetching, or has put right meanwhile, stays.
+    ///
+    /// # Errors
+    /// The files cannot be read or removed.
+    pub fn discard_blob(&self, digest: &Digest) -> Result<(), Error> {
+        self.blobs.discard(digest)?;
+        Ok(())
+    }
+
+    /// Removes what has arrived of a blob, unless somebody is fetching it.
     ///
     /// # Errors
     /// The files cannot be removed.
-    pub fn discard_blob(&self, digest: &Digest) -> Result<(), Error> {
-        self.blobs.remove(digest)?;
-        self.blobs.discard_ingest(digest)?;
-        Ok(())
+    pub fn discard_partial(&self, digest: &Digest) -> Result<(), Error> {
+        match self.blobs.discard_ingest(digest) {
+            Ok(_) | Err(unlade_blobs::Error::Busy { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes what dead processes have left half done. A pull begins with it; it costs a directory listing.
@@ -278,13 +301,25 @@ impl Store {
     }
 
     /// Serialises the rewriting of `index.json`: what is written must not be older than what is there.
-    pub(crate) fn lock_index(&self) -> Result<FileLock, Error> {
-        Ok(FileLock::exclusive(&self.root.join("locks").join("index"))?)
+    pub(crate) fn lock_index(&self) -> Result<OrderedLock, Error> {
+        let order = unlade_sys::enter(INDEX_LOCK);
+        let lock = FileLock::exclusive(&self.root.join("locks").join("index"))?;
+        Ok(OrderedLock(lock, order))
     }
 
-    /// Keeps removals and the taking of leases apart. Who removes holds it alone; who takes a lease shares it for as long
-    /// as that takes.
-    pub(crate) fn removal_lock(&self) -> PathBuf {
+    /// Keeps removals, and the taking of leases and the recording of images, apart. Who removes holds it alone.
+    pub(crate) fn lock_removal(&self) -> Result<OrderedLock, Error> {
+        let order = unlade_sys::enter(REMOVAL_LOCK);
+        Ok(OrderedLock(FileLock::exclusive(&self.removal_lock())?, order))
+    }
+
+    /// Keeps removals out for as long as a lease is taken or an image is recorded; others may do that too.
+    pub(crate) fn no_removal(&self) -> Result<OrderedLock, Error> {
+        let order = unlade_sys::enter(REMOVAL_LOCK);
+        Ok(OrderedLock(FileLock::shared(&self.removal_lock())?, order))
+    }
+
+    fn removal_lock(&self) -> PathBuf {
         self.root.join("locks").join("removal")
     }
 }

@@ -99,7 +99,12 @@ impl Database {
         patiently("open it", || match Self::open_in(&path, Mode::Write) {
             Err(error) if cannot_write(&error) && path.is_file() => {
                 // The first failure tells more, unless reading works or finds something worse.
-                Self::open_reading(&path).map_err(|second| if cannot_write(&second) { error } else { second })
+                Self::open_reading(&path).map_err(|second| match second {
+                    // It could be brought forward, if the disk did not fail.
+                    Error::Older { .. } if matches!(error, Error::Storage { .. }) => error,
+                    second if cannot_write(&second) => error,
+                    second => second,
+                })
             }
             outcome => outcome,
         })

@@ -189,6 +189,7 @@ impl Error {
     /// Returns the class of the failure.
     pub fn class(&self) -> ErrorClass {
         match self {
+            Self::Migrate { source, .. } if is_failure_of_disk(source) => ErrorClass::Storage,
             Self::Newer { .. }
             | Self::Older { .. }
             | Self::Missing { .. }
@@ -218,6 +219,16 @@ impl Error {
     /// Returns whether a layer that an image needs is not recorded.
     pub const fn is_missing_layer(&self) -> bool {
         matches!(self, Self::MissingLayer { .. })
+    }
+
+    /// Returns what could not be written since its disk, or the user's share of it, is full; `None` for other failures.
+    pub fn full_disk(&self) -> Option<&Path> {
+        match self {
+            Self::Storage { path, .. } | Self::Open { path, .. } | Self::Io { path, .. } if self.is_disk_full() => {
+                Some(path)
+            }
+            _ => None,
+        }
     }
 
     /// Returns whether the disk, or the user's share of it, is full.
@@ -267,6 +278,17 @@ impl Error {
             },
         }
     }
+}
+
+/// Returns whether the schema could not be brought forward since the disk is full, or failed.
+fn is_failure_of_disk(error: &rusqlite_migration::Error) -> bool {
+    let rusqlite_migration::Error::RusqliteError { err, .. } = error else {
+        return false;
+    };
+    matches!(
+        err.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure)
+    )
 }
 
 /// Returns whether `error` says that another connection is in the way, for now.

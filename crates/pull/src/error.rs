@@ -191,6 +191,18 @@ pub enum Error {
         /// What is free for this user, in bytes.
         free: u64,
     },
+    /// The disk has become full on the way.
+    #[error("the disk of {path} is full: {free} bytes are free, and the pull needs at least {needed} more")]
+    DiskFull {
+        /// The directory whose filesystem is full.
+        path: std::path::PathBuf,
+        /// What is missing of the pull at the least, in bytes.
+        needed: u64,
+        /// What is free for this user after staged files are removed, in bytes.
+        free: u64,
+        /// What could not be written.
+        source: Box<Error>,
+    },
     /// The store failed outside of a layer.
     #[error("the store failed")]
     Store {
@@ -250,6 +262,20 @@ impl Error {
             Self::Layer { source, .. } | Self::Store { source } => source.class(),
             Self::TwoContents { .. } => ErrorClass::Integrity,
             Self::NoSpace { .. } => ErrorClass::Storage,
+            Self::DiskFull { source, .. } => source.class(),
+        }
+    }
+
+    /// Returns what could not be written since its disk is full.
+    pub(crate) fn full_disk(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Layer { source, .. } | Self::Store { source } => match &**source {
+                Cause::Registry(_) => None,
+                Cause::Blobs(error) => error.full_disk(),
+                Cause::Extract(error) => error.full_disk(),
+                Cause::Images(error) => error.full_disk(),
+            },
+            _ => None,
         }
     }
 

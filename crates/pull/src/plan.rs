@@ -1,9 +1,10 @@
 //! Which layers have to be brought into the store, each content once.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use unlade_images::Store;
-use unlade_oci::{Descriptor, Digest};
+use unlade_oci::{Compression, Descriptor, Digest};
 use unlade_reference::Repository;
 
 use crate::error::Error;
@@ -29,12 +30,56 @@ pub(crate) struct Plan {
     /// The largest first: what takes longest must not begin last.
     pub(crate) jobs: Vec<Job>,
     pub(crate) planned: Planned,
+    /// How many bytes are needed at the least, and where: for blobs, then for layer directories if those are elsewhere.
+    pub(crate) room: Vec<(PathBuf, u64)>,
 }
 
 /// Finds out what is missing for all `resolutions` together, and whether there is room for it.
 ///
 /// `staged` says that the blobs are on the disk of the store already and have only to be given their names.
 pub(crate) fn plan(store: &Store, resolutions: &[Resolution], options: &Options, staged: bool) -> Result<Plan, Error> {
+    let plan = missing(store, resolutions, options, staged)?;
+    for (path, needed) in &plan.room {
+        let free = free(path)?;
+        if *needed > free {
+            return Err(Error::NoSpace {
+                path: path.clone(),
+                needed: *needed,
+                free,
+            });
+        }
+    }
+    Ok(plan)
+}
+
+/// Says of a pull that has met a full disk what it still needs, and what is free now.
+pub(crate) fn disk_full(error: Error, store: &Store, resolutions: &[Resolution], options: &Options) -> Error {
+    let written = match error.full_disk() {
+        Some(written) if !resolutions.is_empty() => written,
+        _ => return error,
+    };
+    let is_of_layers = !store.layers_beside_blobs() && written.starts_with(store.layer_root());
+    let Ok(plan) = missing(store, resolutions, options, false) else {
+        return error;
+    };
+    let Some((path, needed)) = plan.room.into_iter().nth(usize::from(is_of_layers)) else {
+        return error;
+    };
+    let Ok(free) = free(&path) else { return error };
+    Error::DiskFull {
+        path,
+        needed,
+        free,
+        source: Box::new(error),
+    }
+}
+
+fn free(path: &Path) -> Result<u64, Error> {
+    let free = unlade_sys::free_space(path).map_err(unlade_images::Error::from);
+    Ok(free.map_err(Error::store)?.bytes)
+}
+
+fn missing(store: &Store, resolutions: &[Resolution], options: &Options, staged: bool) -> Result<Plan, Error> {
     let extract = options.extract;
     let mut seen: HashMap<&Digest, &Digest> = HashMap::new();
     let mut jobs = Vec::new();
@@ -62,7 +107,9 @@ pub(crate) fn plan(store: &Store, resolutions: &[Resolution], options: &Options,
             if !state.blob {
                 bytes_to_fetch += blob.size.saturating_sub(state.partial);
             }
-            if extract && !state.directory {
+            // How large a layer is once extracted is not known before it is. Compression makes nothing larger that is worth
+            // it; of a plain archive not even that can be said, since its headers may be all of it.
+            if extract && !state.directory && blob.media_type.compression_hint() != Some(Compression::None) {
                 bytes_to_extract += blob.size;
             }
             jobs.push(Job {
@@ -84,37 +131,16 @@ pub(crate) fn plan(store: &Store, resolutions: &[Resolution], options: &Options,
     } else {
         bytes_to_fetch
     };
-    check_room(store, room_for_blobs, bytes_to_extract)?;
+    let (blobs, layers) = (store.root().to_path_buf(), store.layer_root().to_path_buf());
+    let room = if store.layers_beside_blobs() {
+        vec![(blobs, room_for_blobs.saturating_add(bytes_to_extract))]
+    } else {
+        vec![(blobs, room_for_blobs), (layers, bytes_to_extract)]
+    };
     let planned = Planned {
         layers: seen.len(),
         layers_present: seen.len() - jobs.len(),
         bytes_to_fetch,
     };
-    Ok(Plan { jobs, planned })
-}
-
-/// Fails where the pull cannot fit.
-///
-/// How large a layer is once extracted is not known before it is; that it is no smaller than its blob is a bound that only
-/// refuses what would fail in any case.
-fn check_room(store: &Store, to_fetch: u64, to_extract: u64) -> Result<(), Error> {
-    let blobs = store.root();
-    let layers = store.layer_root();
-    let free = |path| unlade_sys::free_space(path).map_err(|error| Error::store(unlade_images::Error::from(error)));
-    let needs = if store.layers_beside_blobs() {
-        vec![(blobs, to_fetch.saturating_add(to_extract))]
-    } else {
-        vec![(blobs, to_fetch), (layers, to_extract)]
-    };
-    for (path, needed) in needs {
-        let free = free(path)?.bytes;
-        if needed > free {
-            return Err(Error::NoSpace {
-                path: path.to_path_buf(),
-                needed,
-                free,
-            });
-        }
-    }
-    Ok(())
+    Ok(Plan { jobs, planned, room })
 }

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::explain::{self, Explanation};
 use crate::layer::Context;
 use crate::observer::{Observer, Silent, Watch};
-use crate::plan::{Job, plan};
+use crate::plan::{Job, disk_full, plan};
 use crate::resolve::{Documents, Resolution};
 use crate::threads::{Spawner, Threads};
 use crate::unpack::StopOnDrop;
@@ -37,6 +37,10 @@ pub enum Policy {
 
 /// How to pull.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own, asked by its name"
+)]
 pub struct Options {
     /// The platform wanted; `None` is this machine's, and then a lone image for another one is only warned of.
     pub platform: Option<Platform>,
@@ -50,6 +54,9 @@ pub struct Options {
     /// Whether the blobs of layers are thrown away once they are extracted. At any time, those that are there take no more
     /// room than the largest of them. Needs `extract`.
     pub discard_blobs: bool,
+    /// Whether a pull that fails removes what has arrived of layers that are not complete. Otherwise it is kept, for the next
+    /// pull to go on from there. What a pull leaves whose future is dropped is kept in any case.
+    pub discard_partial: bool,
     /// Limits for what a layer may contain.
     pub limits: unlade_extract::Limits,
 }
@@ -62,6 +69,7 @@ impl Default for Options {
             policy: Policy::default(),
             extract: true,
             discard_blobs: false,
+            discard_partial: false,
             limits: unlade_extract::Limits::default(),
         }
     }
@@ -127,9 +135,34 @@ impl Puller {
     /// The first failure, see [`Error`]; [`Error::class`] sorts them.
     pub async fn pull(&self, references: &[Reference], options: &Options) -> Result<Vec<Pulled>, Error> {
         let threads = Threads::new();
-        let result = self.pull_with(references, options, threads.spawner()).await;
+        let mut resolved = Vec::new();
+        let result = self
+            .pull_with(references, options, threads.spawner(), &mut resolved)
+            .await;
         threads.ended().await;
-        result
+        match result {
+            Ok(pulled) => Ok(pulled),
+            Err(error) => Err(self.clean_up(error, resolved, options).await),
+        }
+    }
+
+    /// Does what is to be done after a failure, when nothing of the pull writes any more. Returns the error to report.
+    async fn clean_up(&self, error: Error, resolved: Vec<Resolution>, options: &Options) -> Error {
+        let threads = Threads::new();
+        let (store, options) = (self.store.clone(), options.clone());
+        let clean_up = move || {
+            if options.discard_partial {
+                for (blob, _) in resolved.iter().flat_map(Resolution::layers) {
+                    if let Err(error) = store.discard_partial(&blob.digest) {
+                        tracing::warn!(%error, "a partial download stays");
+                    }
+                }
+            }
+            disk_full(error, &store, &resolved, &options)
+        };
+        let error = threads.spawner().run(clean_up).await;
+        threads.ended().await;
+        error
     }
 
     async fn pull_with(
@@ -137,6 +170,7 @@ impl Puller {
         references: &[Reference],
         options: &Options,
         spawner: Spawner,
+        resolved: &mut Vec<Resolution>,
     ) -> Result<Vec<Pulled>, Error> {
         if options.all_platforms {
             return Box::pin(self.pull_whole(references, options, &spawner)).await;
@@ -173,6 +207,7 @@ impl Puller {
             resolutions.push(documents.resolve(reference, options.platform.as_ref(), known).await?);
         }
 
+        resolved.clone_from(&resolutions);
         let arrival = Arrival {
             store: &self.store,
             client: (options.policy != Policy::Never).then_some(&self.client),

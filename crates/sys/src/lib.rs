@@ -13,6 +13,7 @@
 //! | `lock` | [`FileLock`]: advisory locks that die with their holder |
 //! | `mount` | [`mount_overlay`]: many directories shown as one |
 //! | `namespace` | [`spawn_with_overlay`]: a command that alone sees such a mount |
+//! | `order` | [`enter`]: the order in which kinds of locks are taken, checked in debug builds |
 //! | `remove` | [`remove_tree`]: deletes a tree, however deep and whatever its modes |
 //! | `usage` | [`DiskUsage`]: the room that files take |
 //! | `sync` | [`sync_filesystem`], [`sync_directory`], [`boot_id`]: what has reached the disk, and since when |
@@ -38,6 +39,7 @@ mod host;
 mod lock;
 mod mount;
 mod namespace;
+mod order;
 mod remove;
 mod sync;
 mod usage;
@@ -55,6 +57,7 @@ pub use host::{FreeSpace, create_dir, create_private_dir, free_space, is_network
 pub use lock::{FileLock, lock_holder};
 pub use mount::{Overlay, is_initial_user_namespace, mount_namespace, mount_overlay, unmount_at};
 pub use namespace::spawn_with_overlay;
+pub use order::{Entered, LockRank, enter};
 pub use remove::{remove_tree, remove_tree_at};
 pub use sync::{boot_id, sync_directory, sync_file, sync_filesystem};
 pub use usage::DiskUsage;

@@ -11,7 +11,7 @@ use crate::support::{fat_layer, image_of, serve};
 /// Moments for all kinds of work together.
 const MOMENTS: u32 = 60;
 /// Kinds of work.
-const KINDS: u32 = 5;
+const KINDS: u32 = 4;
 /// Runs that are measured before the moments are chosen.
 const MEASURED: u32 = 3;
 /// A layer that arrives over several connections, at several places of its file at once.

@@ -6,13 +6,16 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod crashes;
+mod crowds;
 mod debian;
 mod discard;
 mod exit_codes;
 mod export;
+mod full;
 mod import;
 mod interop;
 mod interruptions;
+mod offline;
 mod ordinary_user;
 mod ownership;
 mod platforms;
@@ -28,5 +31,6 @@ mod real_user_namespace;
 mod requests;
 mod rootfs;
 mod secrets;
+mod single_calls;
 mod support;
 mod verify;

@@ -140,3 +140,17 @@ fn without_blobs_an_image_is_complete_and_what_shares_its_layers_fetches_the_res
     home.pull_with(&one, &["--no-extract"]);
     assert_eq!(blob_requests(&registry).len(), 1, "{:?}", registry.requests());
 }
+
+#[test]
+fn nothing_stays_where_layer_directories_were_elsewhere() {
+    let (_registry, reference) = serve(&image("one", "shared"));
+    let home = Home::new();
+    let layers = home.path("layers");
+    let elsewhere = ["-L", layers.to_str().unwrap()];
+    for _ in 0..2 {
+        home.pull_with(&reference, &elsewhere);
+        assert_eq!(files(&layers).len(), 3, "{:?}", files(&layers));
+        home.unlade(["prune", "--all"]).run().success();
+        assert!(files(&layers).is_empty(), "{:?}", files(&layers));
+    }
+}

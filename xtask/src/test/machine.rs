@@ -98,6 +98,7 @@ impl Machine {
                 "podman",
                 "python3",
                 "setfattr",
+                "strace",
                 "mkfs.ext4",
                 "mkfs.xfs",
                 "newuidmap",

@@ -52,7 +52,7 @@ impl fmt::Display for Need {
         f.write_str(match self {
             Self::Root => "root's rights (CAP_SYS_ADMIN and CAP_MKNOD)",
             Self::RealPrograms => {
-                "docker-registry, nginx, skopeo, umoci, podman, python3, setfattr, mkfs.ext4 and mkfs.xfs"
+                "docker-registry, nginx, skopeo, umoci, podman, python3, setfattr, strace, mkfs.ext4 and mkfs.xfs"
             }
             Self::Proxies => "tinyproxy, microsocks and iproute2",
             Self::DebianImage => "an image made of Debian's packages (mmdebstrap and a mirror)",

@@ -42,6 +42,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
         policy: arguments.policy.into(),
         extract: !(arguments.no_extract || all_platforms),
         discard_blobs: arguments.discard_blobs,
+        discard_partial: arguments.discard_partial,
         limits: session.settings.limits.clone(),
     };
     let store = session.store()?;

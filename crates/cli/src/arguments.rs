@@ -76,6 +76,9 @@ pub(crate) enum FormatWord {
     /// What `docker save` writes
     #[value(hide = true)]
     DockerArchive,
+    /// The root filesystem
+    #[value(hide = true)]
+    Tar,
 }
 
 /// The form of what is printed.
@@ -94,6 +97,7 @@ pub(crate) enum ExportForm {
     OciLayout,
     OciArchive,
     DockerArchive,
+    Tar,
 }
 
 impl FormatWord {
@@ -105,6 +109,7 @@ impl FormatWord {
             Self::OciLayout => (Format::Text, Some(ExportForm::OciLayout)),
             Self::OciArchive => (Format::Text, Some(ExportForm::OciArchive)),
             Self::DockerArchive => (Format::Text, Some(ExportForm::DockerArchive)),
+            Self::Tar => (Format::Text, Some(ExportForm::Tar)),
         }
     }
 }
@@ -416,7 +421,8 @@ pub(crate) struct Remove {
 const EXPORT_FORMS: &str = "Forms (--format):
   oci-archive     an OCI image layout in a tar archive; the default
   oci-layout      an OCI image layout, a directory
-  docker-archive  what `docker save` writes";
+  docker-archive  what `docker save` writes
+  tar             the root filesystem, of an image whose layers are extracted";
 
 /// `export`
 #[derive(Debug, Args)]

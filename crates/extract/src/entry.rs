@@ -116,7 +116,7 @@ pub trait Content {
 ///
 /// The reader pushes entries, since a layer is a stream and there is one at a time; the writer pulls the data of an entry
 /// out of [`Content`], since it knows how it wants to write. Data that is not pulled is skipped.
-pub trait EntrySink: Send {
+pub trait EntrySink {
     /// Takes one entry. An error ends the extraction.
     fn entry(&mut self, entry: &Entry<'_>, content: &mut dyn Content) -> Result<(), Error>;
 

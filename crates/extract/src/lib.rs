@@ -167,7 +167,7 @@ pub fn digest_layer<R: Read + Send>(
 /// Reads the layer that `input` delivers and hands its entries to `sink`; the summary of the report is that of the reading.
 pub fn read_layer<R: Read + Send>(
     input: R,
-    sink: &mut dyn EntrySink,
+    sink: &mut (dyn EntrySink + Send),
     blob_algorithm: Algorithm,
     diff_algorithm: Algorithm,
     limits: &Limits,

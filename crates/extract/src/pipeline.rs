@@ -56,7 +56,7 @@ impl From<Error> for Stop {
 /// The summary holds what the reading half noted.
 pub(crate) fn run<R: Read>(
     input: R,
-    sink: &mut dyn EntrySink,
+    sink: &mut (dyn EntrySink + Send),
     blob_algorithm: Algorithm,
     diff_algorithm: Algorithm,
     limits: &Limits,

@@ -66,8 +66,14 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A layer of an image has no directory here.
+    #[error("the layers of {name} are not all extracted here, and its root filesystem is made of them; pull it first")]
+    NotExtracted {
+        /// The name.
+        name: String,
+    },
     /// A form that holds one image was to hold all of an index.
-    #[error("docker's archive holds one image, and {name} is an index of several")]
+    #[error("this form holds one image, and {name} is an index of several")]
     OneImageOnly {
         /// The name.
         name: String,
@@ -169,9 +175,11 @@ impl Error {
             Self::Blobs { source } => source.class(),
             Self::Database { source } => source.class(),
             Self::WrongDiffId { .. } | Self::WrongBlob { .. } => ErrorClass::Integrity,
-            Self::BlobMissing { .. } | Self::NotSupplied { .. } | Self::NotWhole { .. } | Self::NoImage { .. } => {
-                ErrorClass::NotFound
-            }
+            Self::BlobMissing { .. }
+            | Self::NotSupplied { .. }
+            | Self::NotWhole { .. }
+            | Self::NotExtracted { .. }
+            | Self::NoImage { .. } => ErrorClass::NotFound,
             Self::OneImageOnly { .. } => ErrorClass::Usage,
             Self::NotAnImage { .. } | Self::NotImportable { .. } => ErrorClass::Rejected,
             Self::Layer { source, .. } | Self::Extract { source } | Self::Archive { source } => source.class(),

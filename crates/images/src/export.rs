@@ -1,4 +1,5 @@
-//! Images out of the store: as an OCI image layout, as an archive of one, or as docker's archive.
+//! Images out of the store: as an OCI image layout, as an archive of one, as docker's archive, or as a root filesystem
+//! ([`crate::flatten`]).
 //!
 //! Everything is streamed from the blobs, hashed on the way, and held against its digest. Nothing is staged. The documents and
 //! layers of the OCI forms are the very bytes that the registry served, so all digests stay. Docker's archive has the
@@ -29,6 +30,8 @@ pub enum ArchiveForm {
     Oci,
     /// What `docker save` wrote for ten years, and every tool reads.
     Docker,
+    /// The root filesystem that the layers make together, in the pax format; made of the layer directories.
+    Rootfs,
 }
 
 /// Which of the images that have one name.
@@ -109,8 +112,8 @@ impl Store {
     /// Writes an image as an archive to `out`, which is not flushed.
     ///
     /// # Errors
-    /// There is no such image, one of its blobs is not in the store or is damaged, or `out` cannot be written; then what was
-    /// written is no archive.
+    /// There is no such image, one of its blobs is not in the store or is damaged (for a root filesystem: a layer is not
+    /// extracted), or `out` cannot be written; then what was written is no archive.
     pub fn export_archive(
         &self,
         reference: &Reference,
@@ -118,12 +121,15 @@ impl Store {
         form: ArchiveForm,
         out: &mut dyn Write,
     ) -> Result<Exported, Error> {
+        if form == ArchiveForm::Rootfs {
+            return self.write_rootfs(reference, selection, out);
+        }
         let subject = self.subject(reference, selection)?;
         let _lease = self.lease(&subject.needed())?;
         let mut archive = Archive(tar::Builder::new(out));
         match form {
-            ArchiveForm::Oci => self.write_oci(&subject, &mut archive)?,
             ArchiveForm::Docker => self.write_docker(&subject, &mut archive)?,
+            _ => self.write_oci(&subject, &mut archive)?,
         }
         archive.0.finish().map_err(|source| Error::Export { source })?;
         Ok(subject.exported())

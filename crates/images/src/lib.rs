@@ -35,6 +35,7 @@ mod claim;
 mod commit;
 mod error;
 mod export;
+mod flatten;
 mod image;
 mod import;
 mod index;

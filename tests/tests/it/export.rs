@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use unlade_test_support::fixtures;
+use unlade_test_support::{Compression, ImageBuilder, Layer, TreeSnapshot, fixtures};
 use unlade_tests::{Home, real};
 
 use crate::support::serve;
@@ -56,6 +56,76 @@ fn an_archive_is_whole_or_not_there_and_always_the_same() {
     fs::remove_file(&path).unwrap();
     let missing = home.unlade(["export", &reference, "-o"]).args([&piped]).run();
     assert_eq!(missing.code(), Some(3), "{missing}");
+}
+
+#[test]
+fn a_root_filesystem_is_always_the_same_archive() {
+    let (home, reference) = home(&fixtures::web());
+    let one = export(&home, &reference, "tar", "one.tar");
+    // Another store, extracted at another time; and no blob is needed.
+    let (other, its_reference) = self::home(&fixtures::web());
+    other.unlade(["prune", "--blobs"]).run().success();
+    let two = export(&other, &its_reference, "tar", "two.tar");
+    assert_eq!(fs::read(&one).unwrap(), fs::read(&two).unwrap());
+    let listed = Command::new("tar")
+        .arg("--list")
+        .arg("--file")
+        .arg(&one)
+        .output()
+        .unwrap();
+    assert!(listed.status.success());
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let names: Vec<&str> = listed.lines().collect();
+    assert_eq!(names[0], "./");
+    assert!(!listed.contains(".wh."), "{listed}");
+
+    let layers = fs::read_dir(home.store().join("layers")).unwrap();
+    for layer in layers {
+        fs::remove_dir_all(layer.unwrap().path()).unwrap();
+    }
+    let path = home.path("three.tar");
+    let missing = home
+        .unlade(["export", &reference, "--format", "tar", "-o"])
+        .args([&path])
+        .run();
+    assert_eq!(missing.code(), Some(3), "{missing}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn privileged_a_root_filesystem_as_an_archive_is_the_unpacked_one() {
+    let (home, reference) = home(&fixtures::all_entry_types());
+    let (unpacked, extracted) = (home.path("unpacked"), home.path("extracted"));
+    home.unlade(["unpack", &reference]).args([&unpacked]).run().success();
+    let archive = export(&home, &reference, "tar", "rootfs.tar");
+    fs::create_dir(&extracted).unwrap();
+    let done = Command::new("tar")
+        .args([
+            "--extract",
+            "--preserve-permissions",
+            "--numeric-owner",
+            "--xattrs",
+            "--xattrs-include=*",
+        ])
+        .arg("--file")
+        .arg(&archive)
+        .arg("--directory")
+        .arg(&extracted)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    TreeSnapshot::of(&extracted).assert_same(&TreeSnapshot::of(&unpacked));
+
+    // It is a layer, too, and gives the same tree again.
+    let tar = fs::read(&archive).unwrap();
+    let image = ImageBuilder::new()
+        .layer(Layer::from_tar(tar, Compression::None))
+        .build();
+    let (_registry, flat) = serve(&image);
+    home.pull(&flat);
+    let again = home.path("again");
+    home.unlade(["unpack", &flat]).args([&again]).run().success();
+    TreeSnapshot::of(&again).assert_same(&TreeSnapshot::of(&unpacked));
 }
 
 #[test]

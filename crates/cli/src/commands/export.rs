@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use unlade_extract::RawPath;
-use unlade_images::{ArchiveForm, Exported, Selection};
+use unlade_images::{ArchiveForm, Exported, Selection, Store};
 
 use crate::arguments::{self, ExportForm, Platforms};
 use crate::error::Error;
@@ -35,6 +35,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Export, form: Export
         }
         ExportForm::OciArchive => ArchiveForm::Oci,
         ExportForm::DockerArchive => ArchiveForm::Docker,
+        ExportForm::Tar => ArchiveForm::Rootfs,
     };
     if to_stdout {
         let stdout = io::stdout();
@@ -44,20 +45,27 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Export, form: Export
                 "send it to a file or a pipe, or use -o FILE",
             ));
         }
+        let store = store(session, form)?;
         let mut out = io::BufWriter::with_capacity(1 << 20, stdout.lock());
-        session
-            .store()?
-            .export_archive(&reference, &selection, form, &mut out)?;
+        store.export_archive(&reference, &selection, form, &mut out)?;
         return out.flush().map_err(|source| Error::Output { source });
     }
-    let exported = session
-        .store()?
-        .export_file(&reference, &selection, form, &arguments.output)?;
+    let exported = store(session, form)?.export_file(&reference, &selection, form, &arguments.output)?;
     let name = match form {
         ArchiveForm::Oci => "oci-archive",
         ArchiveForm::Docker => "docker-archive",
+        ArchiveForm::Rootfs => "tar",
     };
     session.print(&Done::new(&exported, name, &arguments.output))
+}
+
+/// Opens the store; layer directories may have to be read as their owner.
+fn store(session: &Session, form: ArchiveForm) -> Result<Store, Error> {
+    let store = session.store()?;
+    if form == ArchiveForm::Rootfs {
+        Session::enter_user_namespace(&store)?;
+    }
+    Ok(store)
 }
 
 fn usage(message: &str, hint: &str) -> Error {

@@ -263,7 +263,7 @@ impl EntrySink for Bad {
     }
 }
 
-fn read(blob: &[u8], sink: &mut dyn EntrySink) -> Result<LayerReport, Error> {
+fn read(blob: &[u8], sink: &mut (dyn EntrySink + Send)) -> Result<LayerReport, Error> {
     read_layer(
         blob,
         sink,

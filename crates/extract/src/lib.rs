@@ -145,10 +145,7 @@ pub fn read_removals<R: Read + Send>(
     limits: &Limits,
     progress: &Progress,
 ) -> Result<(Removals, LayerReport), Error> {
-    let mut sink = RemovalSink {
-        removals: Removals::default(),
-        limit: limits.deferred_bytes,
-    };
+    let mut sink = RemovalSink::new(limits.deferred_bytes);
     let report = pipeline::run(input, &mut sink, blob_algorithm, diff_algorithm, limits, progress)?;
     Ok((sink.removals, report))
 }

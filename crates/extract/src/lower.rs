@@ -11,10 +11,13 @@
 //!
 //! **Directories of the layer's own.** A removal below a path that the layer brings as a directory is about that directory.
 //! Where a lower layer has a symbolic link at that path, the directory takes its place, and so the removal does not reach
-//! what the link leads to: a layer that replaces `lib -> usr/lib` by an opaque `lib` must not clear `usr/lib`.
+//! what the link leads to: a layer that replaces `lib -> usr/lib` by an opaque `lib` must not clear `usr/lib`. A directory that
+//! takes the place of something else of its own layer is made anew: nothing of the layers below is in it, so nothing is
+//! removed there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 
 use crate::entry::{Content, Entry, EntrySink, Kind, Time, Xattr};
 use crate::{Error, RawPath};
@@ -150,6 +153,16 @@ impl Removals {
         }
     }
 
+    /// Forgets what is removed in directories that the layer makes anew: nothing of the layers below is in them.
+    fn forget_below(&mut self, anew: &BTreeSet<Vec<u8>>) {
+        if anew.is_empty() {
+            return;
+        }
+        let is_elsewhere = |path: &[u8]| ancestors(path).all(|above| !anew.contains(above));
+        self.opaques.retain(|path| is_elsewhere(path));
+        self.whiteouts.retain(|path| is_elsewhere(parent(path)));
+    }
+
     /// Forgets the directories that are not on the way to anything that is removed.
     fn keep_ways(&mut self) {
         let all = std::mem::take(&mut self.directories);
@@ -158,6 +171,10 @@ impl Removals {
             self.directories.extend(ways.map(<[u8]>::to_vec));
         }
     }
+}
+
+fn parent(path: &[u8]) -> &[u8] {
+    &path[..path.iter().rposition(|byte| *byte == b'/').unwrap_or(0)]
 }
 
 /// Returns `path` and the directories above it without the root, the uppermost first.
@@ -170,12 +187,58 @@ fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[derive(Debug)]
 pub(crate) struct RemovalSink {
     pub(crate) removals: Removals,
-    pub(crate) limit: u64,
+    limit: u64,
+    /// What the layer has brought that is no directory, by a hash of the path, since it may be all of the layer; and whether
+    /// it is a symbolic link.
+    others: HashMap<u64, bool>,
+    hasher: RandomState,
+    /// Directories that took the place of something else of this layer.
+    anew: BTreeSet<Vec<u8>>,
+}
+
+impl RemovalSink {
+    /// Returns a sink that keeps at most so many bytes of paths.
+    pub(crate) fn new(limit: u64) -> Self {
+        Self {
+            removals: Removals::default(),
+            limit,
+            others: HashMap::new(),
+            hasher: RandomState::new(),
+            anew: BTreeSet::new(),
+        }
+    }
+
+    /// Finds directories that this entry makes in the place of something else: itself, or its parents.
+    fn note_anew(&mut self, entry: &Entry<'_>) {
+        if matches!(entry.kind, Kind::Whiteout | Kind::Opaque) {
+            return;
+        }
+        let is_directory = entry.kind == Kind::Directory;
+        for above in ancestors(entry.path) {
+            let is_self = above.len() == entry.path.len();
+            let hash = self.hasher.hash_one(above);
+            match self.others.get(&hash) {
+                Some(_) if is_self && !is_directory => {}
+                // A link is followed, unless the directory itself takes its place.
+                Some(true) if !is_self => break,
+                Some(_) => {
+                    self.others.remove(&hash);
+                    self.anew.insert(above.to_vec());
+                }
+                None => {}
+            }
+        }
+        if !is_directory {
+            let is_link = matches!(entry.kind, Kind::Symlink { .. });
+            self.others.insert(self.hasher.hash_one(entry.path), is_link);
+        }
+    }
 }
 
 impl EntrySink for RemovalSink {
     fn entry(&mut self, entry: &Entry<'_>, _: &mut dyn Content) -> Result<(), Error> {
         self.removals.insert(entry);
+        self.note_anew(entry);
         if self.removals.bytes > self.limit {
             return Err(Error::Limit {
                 limit: "deferred_bytes",
@@ -187,6 +250,7 @@ impl EntrySink for RemovalSink {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
+        self.removals.forget_below(&self.anew);
         self.removals.keep_ways();
         Ok(())
     }

@@ -108,6 +108,7 @@ impl Store {
                 root.sweep()?;
                 root.remove_frame();
             }
+            self.empty_log();
         }
         pruned.bytes = trees.bytes() + files;
         Ok(pruned)

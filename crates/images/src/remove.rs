@@ -54,6 +54,7 @@ impl Store {
         // The trees are out of the way already; deleting them may take a while and holds nobody up.
         drop(retired);
         self.sweep()?;
+        self.empty_log();
         Ok(removal)
     }
 

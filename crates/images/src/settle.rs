@@ -43,6 +43,13 @@ impl Store {
         Ok(self.database.touch(&rows)?)
     }
 
+    /// Gives back the room of the database's log. That it cannot be done now undoes nothing.
+    pub(crate) fn empty_log(&self) {
+        if let Err(error) = self.database.checkpoint() {
+            tracing::debug!(%error, "the log of the database stays");
+        }
+    }
+
     /// Flushes what was written under this boot and not flushed yet, records that it was, and empties the database's log.
     ///
     /// Does nothing, at the price of one query, unless some of it is at least `age` old: by then the kernel has written

@@ -128,6 +128,30 @@ fn nothing_is_removed_below_what_was_replaced() {
 }
 
 #[test]
+fn nothing_is_removed_through_what_a_directory_made_anew_had_below() {
+    let base = LayerBuilder::new().file("a/c", "").symlink("c/b", "/a");
+    let top = LayerBuilder::new().symlink("c", "a").whiteout("c/b/c").dir("c", 0o755);
+    let fixture = Fixture::new();
+    let (image, _) = stacked(&fixture, &[base, top]);
+    let tree = merged(&image);
+    assert!(tree.get("a/c").is_some() && tree.get("c/b").is_none());
+    for image in [image.clone(), without_directories(&image)] {
+        let target = fixture.directory().join("unpacked");
+        let options = UnpackOptions {
+            replace: true,
+            ..UnpackOptions::default()
+        };
+        let unpacked = fixture
+            .store
+            .unpack(&image, &target, &options, &Progress::new())
+            .unwrap();
+        let tree = TreeSnapshot::of(&target);
+        let (a, c) = (tree.get("a/c").is_some(), tree.get("c/b").is_some());
+        assert_eq!((a, c), (true, false), "{:?}", unpacked.source);
+    }
+}
+
+#[test]
 fn attributes_of_implied_parents_are_those_below() {
     let modes = base()
         .dir("opt", 0o700)

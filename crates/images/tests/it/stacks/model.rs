@@ -86,6 +86,12 @@ impl Model {
             _ => None,
         });
         let brought: BTreeSet<Path> = brought.collect();
+        let anew = made_anew(layer);
+        removals.retain(|(path, is_opaque)| {
+            let path = components(path);
+            let above = if *is_opaque { &path[..] } else { &path[..path.len() - 1] };
+            (1..=above.len()).all(|length| !anew.contains(&above[..length]))
+        });
         for (path, is_opaque) in removals {
             self.remove_for(&path, is_opaque, &brought);
         }
@@ -249,6 +255,37 @@ impl Model {
     fn remove_below(&mut self, path: &Path) {
         self.nodes.retain(|other, _| other == path || !other.starts_with(path));
     }
+}
+
+/// Returns the directories that take the place of something else of the same layer: nothing of the layers below is in them.
+fn made_anew(layer: &[Op]) -> BTreeSet<Path> {
+    let mut others: BTreeMap<Path, bool> = BTreeMap::new();
+    let mut anew = BTreeSet::new();
+    for op in layer {
+        let (path, is_dir, is_link) = match op {
+            Op::Dir(path, _) => (path, true, false),
+            Op::Link(path, ..) => (path, false, true),
+            Op::File(path, ..) | Op::Fifo(path, _) | Op::Hard(path, _) => (path, false, false),
+            Op::Whiteout(..) | Op::Opaque(..) => continue,
+        };
+        let path = components(path);
+        for length in 1..path.len() {
+            match others.get(&path[..length]) {
+                Some(true) => break,
+                Some(false) => {
+                    others.remove(&path[..length]);
+                    anew.insert(path[..length].to_vec());
+                }
+                None => {}
+            }
+        }
+        if !is_dir {
+            others.insert(path, is_link);
+        } else if others.remove(&path).is_some() {
+            anew.insert(path);
+        }
+    }
+    anew
 }
 
 fn components(path: &str) -> Path {

@@ -86,6 +86,8 @@ impl Shown {
             let recorded = xattrs.remove(OVERRIDE_STAT).filter(|_| !is_root());
             let recorded = recorded.map(|value| String::from_utf8(value).unwrap());
             let mut owner = is_root().then_some((found.uid, found.gid));
+            // Without root an empty file stands for a FIFO, and the record says so.
+            let mut is_pipe = false;
             if let Some(text) = &recorded {
                 let mut parts = text.split(':');
                 let mut number = || parts.next().unwrap().parse().unwrap();
@@ -95,9 +97,11 @@ impl Shown {
                     found.mode,
                     "{text}"
                 );
+                is_pipe = parts.next() == Some("pipe");
             }
             let node = Node {
                 kind: match found.kind {
+                    NodeKind::File if is_pipe => "fifo",
                     NodeKind::Directory => "directory",
                     NodeKind::File => "file",
                     NodeKind::Symlink => "symlink",
@@ -108,7 +112,7 @@ impl Shown {
                 owner,
                 time: found.mtime,
                 xattrs,
-                content: found.content.clone(),
+                content: found.content.clone().filter(|_| !is_pipe),
                 target: found.link_target.clone(),
                 inode: found.same_inode_as.clone().unwrap_or_else(|| path.to_vec()),
             };

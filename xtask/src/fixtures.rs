@@ -1,9 +1,10 @@
 //! `cargo xtask fixtures`: the fixture images as OCI layouts on disk, held against their pinned digests.
 //!
 //! The images themselves are made by the `fixtures` module of `unlade-test-support`; here they are written,
-//! checked, and joined by the two that are made on demand: a layer of 1 GiB, and a real Debian image.
+//! checked, and joined by those that are made on demand: a layer of 1 GiB, a real Debian image, and a large one.
 
 mod debian;
+mod dev;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -35,8 +36,11 @@ pub(crate) struct Args {
     /// Also make a real Debian image with mmdebstrap, unless it is there
     #[arg(long)]
     debian: bool,
+    /// Also make a large real image with mmdebstrap, pip and npm, in five layers and in one, unless it is there
+    #[arg(long)]
+    dev: bool,
     /// Write nothing, only check the digests
-    #[arg(long, conflicts_with_all = ["large", "debian", "update"])]
+    #[arg(long, conflicts_with_all = ["large", "debian", "dev", "update"])]
     check: bool,
     /// Pin the digests that come out, instead of failing when they differ from the pinned ones
     #[arg(long)]
@@ -72,6 +76,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     if args.debian {
         debian::make(&out.join("debian"))?;
+    }
+    if args.dev {
+        dev::make(&out)?;
     }
     if args.check {
         println!("{} digests are as pinned", found.len());

@@ -15,6 +15,14 @@ pub(super) enum Image {
     Many,
     /// One layer of 1 GiB in eight files
     Large,
+    /// Compilers, a scientific Python and much JavaScript on a Debian, in five layers
+    Dev,
+    /// The same in zstd
+    DevZstd,
+    /// The same in one layer
+    Mono,
+    /// The same in one layer of zstd
+    MonoZstd,
 }
 
 impl Image {
@@ -24,6 +32,10 @@ impl Image {
             Self::Debian => "debian",
             Self::Many => "many",
             Self::Large => "large",
+            Self::Dev => "dev",
+            Self::DevZstd => "dev-zstd",
+            Self::Mono => "mono",
+            Self::MonoZstd => "mono-zstd",
         }
     }
 
@@ -33,6 +45,10 @@ impl Image {
             Self::Debian => "Debian with nginx, 3 gzip layers",
             Self::Many => "60 small gzip layers",
             Self::Large => "one gzip layer of 1 GiB in 8 files",
+            Self::Dev => "compilers, Python and JavaScript, 5 gzip layers",
+            Self::DevZstd => "compilers, Python and JavaScript, 5 zstd layers",
+            Self::Mono => "compilers, Python and JavaScript, one gzip layer",
+            Self::MonoZstd => "compilers, Python and JavaScript, one zstd layer",
         }
     }
 
@@ -47,6 +63,7 @@ impl Image {
         match self {
             Self::Debian => fixtures.arg("--debian"),
             Self::Large => fixtures.arg("--large"),
+            Self::Dev | Self::DevZstd | Self::Mono | Self::MonoZstd => fixtures.arg("--dev"),
             Self::Many => &mut fixtures,
         };
         let status = fixtures.status().context("cannot run this program a second time")?;

@@ -8,9 +8,6 @@ use std::collections::BTreeSet;
 /// The page that is a contract.
 pub(crate) const PAGE: &str = "docs/extraction.md";
 
-/// Sections whose statements need not name tests yet.
-const WITHOUT_TESTS: [&str; 2] = ["Ownership", "Without root"];
-
 const BEGIN: &str = "<!-- tests:";
 const END: &str = "-->";
 
@@ -56,11 +53,9 @@ struct Statement {
 fn statements(page: &str) -> Vec<Statement> {
     let lines: Vec<&str> = page.lines().collect();
     let mut found: Vec<Statement> = Vec::new();
-    let mut is_excepted = false;
     let mut continues = false;
     for (at, line) in lines.iter().enumerate() {
-        if let Some(title) = line.strip_prefix("## ") {
-            is_excepted = WITHOUT_TESTS.contains(&title.trim());
+        if line.starts_with("## ") {
             continues = false;
             continue;
         }
@@ -71,7 +66,7 @@ fn statements(page: &str) -> Vec<Statement> {
             found.push(Statement {
                 line: at + 1,
                 text: (*line).to_owned(),
-                is_bound: !is_excepted,
+                is_bound: true,
             });
             continues = !is_row;
         } else if continues && line.starts_with(' ') {
@@ -134,7 +129,7 @@ mod tests {
 
     #[test]
     fn statements_without_tests_and_tests_that_are_gone_are_named() {
-        let page = "## A\n- first\n- second <!-- tests: three -->\n\n| a |\n|---|\n| b |\n\n## Without root\n- third\n";
+        let page = "## A\n- first\n- second <!-- tests: three -->\n\n| a |\n|---|\n| b |\n";
         assert_eq!(
             check(page, &tests()),
             [

@@ -47,10 +47,19 @@ const INDEX_LOCK: LockRank = LockRank::waited_for(4, "index");
 
 /// A lock that stays on the thread that has taken it.
 #[derive(Debug)]
-pub(crate) struct OrderedLock(
-    #[expect(dead_code, reason = "it is there to be dropped")] FileLock,
-    #[expect(dead_code, reason = "it is there to be dropped")] Entered,
-);
+pub(crate) struct OrderedLock {
+    _lock: FileLock,
+    _entered: Entered,
+}
+
+impl OrderedLock {
+    fn new(lock: FileLock, entered: Entered) -> Self {
+        Self {
+            _lock: lock,
+            _entered: entered,
+        }
+    }
+}
 
 /// A local image store. Cloning gives another handle on the same one.
 ///
@@ -304,19 +313,19 @@ impl Store {
     pub(crate) fn lock_index(&self) -> Result<OrderedLock, Error> {
         let order = unlade_sys::enter(INDEX_LOCK);
         let lock = FileLock::exclusive(&self.root.join("locks").join("index"))?;
-        Ok(OrderedLock(lock, order))
+        Ok(OrderedLock::new(lock, order))
     }
 
     /// Keeps removals, and the taking of leases and the recording of images, apart. Who removes holds it alone.
     pub(crate) fn lock_removal(&self) -> Result<OrderedLock, Error> {
         let order = unlade_sys::enter(REMOVAL_LOCK);
-        Ok(OrderedLock(FileLock::exclusive(&self.removal_lock())?, order))
+        Ok(OrderedLock::new(FileLock::exclusive(&self.removal_lock())?, order))
     }
 
     /// Keeps removals out for as long as a lease is taken or an image is recorded; others may do that too.
     pub(crate) fn no_removal(&self) -> Result<OrderedLock, Error> {
         let order = unlade_sys::enter(REMOVAL_LOCK);
-        Ok(OrderedLock(FileLock::shared(&self.removal_lock())?, order))
+        Ok(OrderedLock::new(FileLock::shared(&self.removal_lock())?, order))
     }
 
     fn removal_lock(&self) -> PathBuf {

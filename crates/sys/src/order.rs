@@ -38,6 +38,7 @@ impl LockRank {
     }
 
     /// Tells whether one of this kind may not be taken under one of the kind `held`.
+    #[cfg(debug_assertions)]
     const fn is_violation(self, held: Self) -> bool {
         held.place > self.place || (held.place == self.place && self.is_waited_for)
     }

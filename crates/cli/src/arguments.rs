@@ -9,7 +9,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use unlade_oci::Platform;
 
-pub(crate) use self::rootfs::{Mount, Unmount, Unpack};
+pub(crate) use self::rootfs::{Mount, Obtain, Unmount, Unpack};
 use crate::network::{DownloadFlags, NetworkFlags};
 use crate::quantity::{Age, ByteSize};
 use crate::registries::RegistryFlags;

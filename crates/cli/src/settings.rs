@@ -9,7 +9,7 @@ use unlade_reference::{Defaults, ParseError};
 use unlade_registry::ProxyError;
 
 use crate::arguments::{
-    AuthCommand, AuthFile, Command, Durability, Global, Limits, Login, Ownership, Platforms, Whiteouts,
+    AuthCommand, AuthFile, Command, Durability, Global, Limits, Login, Obtain, Ownership, Platforms, Whiteouts,
 };
 use crate::config_file::{ConfigError, ConfigFile, LimitsTable};
 use crate::credentials::LoginSettings;
@@ -183,28 +183,8 @@ impl<'a> Flags<'a> {
                 network: Some(&pull.network),
                 downloads: Some(&pull.downloads),
             },
-            Command::Unpack(unpack) => Self {
-                layer_path: unpack.layer_path.as_ref(),
-                platform: unpack.platform.as_ref(),
-                durability: unpack.durability,
-                limits: Some(&unpack.limits),
-                login: unpack.login.clone(),
-                registries: Some(&unpack.registries),
-                network: Some(&unpack.network),
-                downloads: Some(&unpack.downloads),
-                ..Self::default()
-            },
-            Command::Mount(mount) => Self {
-                layer_path: mount.layer_path.as_ref(),
-                platform: mount.platform.as_ref(),
-                durability: mount.durability,
-                limits: Some(&mount.limits),
-                login: mount.login.clone(),
-                registries: Some(&mount.registries),
-                network: Some(&mount.network),
-                downloads: Some(&mount.downloads),
-                ..Self::default()
-            },
+            Command::Unpack(unpack) => Self::of_obtain(&unpack.obtain),
+            Command::Mount(mount) => Self::of_obtain(&mount.obtain),
             Command::Import(import) => Self {
                 layer_path: import.layer_path.as_ref(),
                 platform: import.platform.as_ref().and_then(Platforms::one),
@@ -266,6 +246,22 @@ impl<'a> Flags<'a> {
             | Command::Export(_)
             | Command::Df
             | Command::Completions(_) => Self::default(),
+        }
+    }
+}
+
+impl<'a> Flags<'a> {
+    fn of_obtain(obtain: &'a Obtain) -> Self {
+        Self {
+            layer_path: obtain.layer_path.as_ref(),
+            platform: obtain.platform.as_ref(),
+            durability: obtain.durability,
+            limits: Some(&obtain.limits),
+            login: obtain.login.clone(),
+            registries: Some(&obtain.registries),
+            network: Some(&obtain.network),
+            downloads: Some(&obtain.downloads),
+            ..Self::default()
         }
     }
 }

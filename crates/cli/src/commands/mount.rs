@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use serde::Serialize;
 use unlade_extract::RawPath;
 use unlade_images::{Image, MountOptions, Store};
-use unlade_pull::{Options, find_local};
+use unlade_pull::find_local;
 
 use super::pull;
 use crate::arguments;
@@ -22,20 +22,11 @@ use crate::session::{Report, Session, json_path};
 pub(crate) fn run(session: &Session, arguments: &arguments::Mount) -> Result<ExitCode, Error> {
     let reference = session.reference(&arguments.name)?;
     let references = std::slice::from_ref(&reference);
-    let options = Options {
-        platform: session
-            .settings
-            .platform
-            .as_ref()
-            .map(|platform| platform.value.clone()),
-        policy: arguments.policy.into(),
-        limits: session.settings.limits.clone(),
-        ..Options::default()
-    };
+    let options = pull::options(session, arguments.obtain.policy);
     let store = session.store()?;
     let pulled = match find_local(&store, references, &options)? {
         Some(pulled) => pulled,
-        None => pull::fetch(session, arguments.progress, store.clone(), references, &options)?,
+        None => pull::fetch(session, arguments.obtain.progress, store.clone(), references, &options)?,
     };
     let image = pull::only(pulled, &reference)?;
     let options = MountOptions {

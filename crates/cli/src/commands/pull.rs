@@ -34,16 +34,10 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
     }
     let options = Options {
         all_platforms,
-        platform: session
-            .settings
-            .platform
-            .as_ref()
-            .map(|platform| platform.value.clone()),
-        policy: arguments.policy.into(),
         extract: !(arguments.no_extract || all_platforms),
         discard_blobs: arguments.discard_blobs,
         discard_partial: arguments.discard_partial,
-        limits: session.settings.limits.clone(),
+        ..self::options(session, arguments.policy)
     };
     let store = session.store()?;
     if arguments.artifact {
@@ -61,6 +55,20 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
     session.print(&pulled)?;
     Session::settle(&store, &pulled.into_images());
     Ok(())
+}
+
+/// Returns what the settings and one flag say of a pull.
+pub(super) fn options(session: &Session, policy: arguments::Policy) -> Options {
+    Options {
+        platform: session
+            .settings
+            .platform
+            .as_ref()
+            .map(|platform| platform.value.clone()),
+        policy: policy.into(),
+        limits: session.settings.limits.clone(),
+        ..Options::default()
+    }
 }
 
 /// Pulls images while progress is shown.

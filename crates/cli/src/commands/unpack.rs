@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 use unlade_extract::{Count, Note, Progress, RawPath};
 use unlade_images::{Image, Process, Store, UnpackOptions, UnpackSource, Unpacked};
-use unlade_pull::{Options, find_local};
+use unlade_pull::find_local;
 use unlade_reference::Reference;
 
 use super::pull;
@@ -53,17 +53,7 @@ fn find(
     reference: &Reference,
 ) -> Result<Image, Error> {
     let references = std::slice::from_ref(reference);
-    let mut options = Options {
-        platform: session
-            .settings
-            .platform
-            .as_ref()
-            .map(|platform| platform.value.clone()),
-        policy: arguments.policy.into(),
-        extract: true,
-        limits: session.settings.limits.clone(),
-        ..Options::default()
-    };
+    let mut options = pull::options(session, arguments.obtain.policy);
     // With links kept, layers are applied from their blobs, whatever else is there.
     if !arguments.keep_dirlinks
         && let Some(found) = find_local(store, references, &options)?
@@ -74,7 +64,7 @@ fn find(
     options.extract = arguments.hardlink;
     let pulled = match find_local(store, references, &options)? {
         Some(found) => found,
-        None => pull::fetch(session, arguments.progress, store.clone(), references, &options)?,
+        None => pull::fetch(session, arguments.obtain.progress, store.clone(), references, &options)?,
     };
     pull::only(pulled, reference)
 }

@@ -9,6 +9,7 @@ mod filler;
 mod floor;
 mod http;
 mod images;
+mod instructions;
 mod machine;
 mod memory;
 mod naive;
@@ -37,7 +38,7 @@ use program::Program;
 /// Measure what a pull costs: time, memory, processors
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to measure [default: warm and memory]
+    /// What to measure [default: warm and memory; with --check instructions]
     #[arg(value_enum)]
     what: Vec<What>,
     /// An image for `pull`, repeatable [default: debian, many and large]
@@ -58,6 +59,9 @@ pub(crate) struct Args {
     /// Fail when something is over its budget
     #[arg(long)]
     check: bool,
+    /// Make the counts of `instructions` the committed numbers
+    #[arg(long, conflicts_with = "check")]
+    bless: bool,
     /// Be the naive program for one run: pull REFERENCE into DIRECTORY
     #[arg(long, hide = true, num_args = 2, value_names = ["REFERENCE", "DIRECTORY"], exclusive = true)]
     naive: Vec<String>,
@@ -66,6 +70,8 @@ pub(crate) struct Args {
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
+    /// Instructions of fixed pieces of the work, under valgrind, beside committed numbers
+    Instructions,
     /// The pull of an image that is complete in the store: time, requests, system calls
     Warm,
     /// The pull of a layer of 1 GiB: peak memory
@@ -80,6 +86,8 @@ enum What {
 #[derive(Debug, Serialize)]
 struct Report {
     machine: Machine,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    instructions: Vec<instructions::Row>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warm: Vec<warm::Row>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -96,28 +104,36 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         naive::pull(reference, Path::new(directory))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let what = if args.what.is_empty() {
-        &[What::Warm, What::Memory]
-    } else {
-        &args.what[..]
+    let what = match &args.what[..] {
+        [] if args.check || args.bless => &[What::Instructions],
+        [] => &[What::Warm, What::Memory][..],
+        what => what,
     };
     let target = program::target_directory(root)?;
     if (what.contains(&What::Pull) || what.contains(&What::Ranges)) && cfg!(debug_assertions) {
         // The naive program, the floor and the server of `ranges` are this program: they have to be as optimised as what they are held against.
         return program::run_optimised(root, &target);
     }
-    let programs = Program::all(root, &target, &args.binaries)?;
+    let programs = if what == [What::Instructions] {
+        Vec::new()
+    } else {
+        Program::all(root, &target, &args.binaries)?
+    };
     let work = target.join("bench");
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
 
     let mut report = Report {
         machine: Machine::look()?,
+        instructions: Vec::new(),
         warm: Vec::new(),
         memory: Vec::new(),
         pull: None,
         ranges: Vec::new(),
     };
     println!("{}", report.machine);
+    if what.contains(&What::Instructions) {
+        report.instructions = instructions::measure(root, &target, &work, args.bless)?;
+    }
     if what.contains(&What::Warm) {
         report.warm = warm::measure(&programs, &work)?;
     }
@@ -143,6 +159,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     }
 
     let mut over = Vec::new();
+    over.extend(report.instructions.iter().filter_map(instructions::Row::over_budget));
     over.extend(report.warm.iter().filter_map(warm::Row::over_budget));
     over.extend(report.memory.iter().filter_map(memory::Row::over_budget));
     over.extend(ranges::over_budget(&report.ranges));

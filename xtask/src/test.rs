@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+pub(crate) use machine::has_program;
 use machine::{Machine, OtherUser};
 use runner::{Outcome, Runner, Selection};
 use tiers::{Need, Tier};

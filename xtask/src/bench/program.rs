@@ -37,6 +37,20 @@ impl Program {
         given.iter().map(program).collect()
     }
 
+    /// Returns the one of the sources as the tests run it.
+    pub(super) fn unoptimised(root: &Path, target: &Path) -> Result<Self> {
+        let mut command = Command::new("cargo");
+        command
+            .current_dir(root)
+            .args(["build", "--quiet", "--package", "unlade"]);
+        let status = command.stdin(Stdio::null()).status().context("cannot run cargo")?;
+        ensure!(status.success(), "unlade does not build");
+        Ok(Self {
+            label: "unlade".to_owned(),
+            path: target.join("debug/unlade"),
+        })
+    }
+
     /// Begins a command on the store `home`, with nothing of the person's own configuration.
     pub(super) fn command(&self, home: &Path) -> Command {
         let mut command = Command::new(&self.path);

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::tiers::Need;
 
 /// A program that tests or fixtures use, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 16] = [
+const PROGRAMS: [(&str, &str); 17] = [
     ("docker-registry", "docker-registry"),
     ("nginx", "nginx"),
     ("skopeo", "skopeo"),
@@ -25,6 +25,7 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("xz", "xz-utils"),
     ("setfattr", "attr"),
     ("strace", "strace"),
+    ("valgrind", "valgrind"),
     ("newuidmap", "uidmap"),
     ("ip", "iproute2"),
     ("tinyproxy", "tinyproxy-bin"),

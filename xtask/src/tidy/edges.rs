@@ -17,7 +17,7 @@ const TABLE_MARK: &str = "<!-- edges";
 const DRAWING_MARK: &str = "<!-- layers";
 
 /// Packages that may use the test crate in their build proper, since they are never part of the product.
-const NOT_PRODUCT: [&str; 3] = ["xtask", "unlade-tests", "unlade-fuzz"];
+const NOT_PRODUCT: [&str; 4] = ["xtask", "unlade-tests", "unlade-fuzz", "unlade-pieces"];
 /// The crate of fakes and builders.
 const TEST_SUPPORT: &str = "unlade-test-support";
 

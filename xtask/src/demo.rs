@@ -71,8 +71,10 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     section(5, "Layer directories");
     let layers = show_layers(&stage.store, &image)?;
 
-    section(6, "Merged");
-    show_merged(&layers)?;
+    section(6, "One root filesystem");
+    let rootfs = stage.directory.join("rootfs");
+    stage.unlade(&["unpack", &name, &rootfs.display().to_string()])?;
+    show_merged(&layers, &rootfs)?;
 
     section(7, "Pull again");
     let started = Instant::now();
@@ -93,6 +95,8 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     println!("    export UNLADE_HOME={}", stage.store.display());
     println!("    {} pull alpine", stage.program.display());
     println!("    {} images\n", stage.program.display());
+    println!("The root filesystem of above without copying anything, as root:\n");
+    println!("    {} mount {name} /mnt\n", stage.program.display());
     println!("Without UNLADE_HOME the store is /var/lib/unlade for root, ~/.local/share/unlade for others.");
     println!(
         "To remove all that this demonstration has made: rm -rf {}",
@@ -238,45 +242,48 @@ fn directory_name(diff_id: &Digest) -> String {
     format!("{}-{}.extracted", diff_id.algorithm(), diff_id.hex())
 }
 
-/// Shows parts of the tree that the layers make together, and checks that what was removed is gone.
-fn show_merged(directories: &[PathBuf]) -> Result<()> {
-    println!("What the three make together:\n");
+/// Shows parts of the tree that the layers make together; checks that it is what the layer directories say, and that what
+/// was removed is gone.
+fn show_merged(directories: &[PathBuf], rootfs: &Path) -> Result<()> {
+    println!("\nWhat the three make together:\n");
     let layers: Vec<TreeSnapshot> = directories.iter().map(TreeSnapshot::of).collect();
-    let merged = TreeSnapshot::try_merged(directories).context("cannot merge the layer directories")?;
+    // A mount shows the times that the topmost layer gave to directories it only passes through, `unpack` those of the
+    // layer that declares them.
+    let unpacked = TreeSnapshot::try_of(rootfs)
+        .with_context(|| format!("cannot read {}", rootfs.display()))?
+        .without_dir_mtimes();
     for directory in ["etc", "usr/share", "usr/share/doc", "usr/share/nginx/html"] {
         println!("    {directory}/");
-        for line in view::shorten(view::merged_directory(&merged, &layers, directory), 10) {
+        for line in view::shorten(view::merged_directory(&unpacked, &layers, directory), 10) {
             println!("        {line}");
         }
     }
     for gone in ["etc/motd", "usr/share/man", "usr/share/nginx/html/50x.html"] {
-        if merged.get(gone).is_some() {
+        if unpacked.get(gone).is_some() {
             bail!("{gone} is still there, and layer 3 removes it");
         }
     }
     println!("\n`etc/motd` and `usr/share/man` are gone, and of `usr/share/doc` only what layer 3 brings is left.");
+    let merged = TreeSnapshot::try_merged(directories).context("cannot merge the layer directories")?;
+    let merged = merged.without_dir_mtimes();
+    same(
+        &merged,
+        &unpacked,
+        "the unpacked tree is not what the layer directories say",
+    )?;
     // The mount is attached nowhere. Without root, or on an older kernel, there is none to compare with.
     if let Ok(mounted) = TreeSnapshot::overlay_merged(directories) {
-        let lines = merged.diff(&mounted);
-        ensure!(
-            lines.is_empty(),
-            "a mount of overlayfs shows another tree:\n{}",
-            lines.join("\n")
-        );
+        let mounted = mounted.without_dir_mtimes();
+        same(&unpacked, &mounted, "a mount of overlayfs shows another tree")?;
         println!("A mount of overlayfs shows the same {} paths.", mounted.len());
     }
-    let below = directories
-        .iter()
-        .rev()
-        .map(|path| path.display().to_string())
-        .collect::<Vec<_>>()
-        .join(":");
-    let options = if view::needs_userxattr(&layers) {
-        "ro,userxattr"
-    } else {
-        "ro"
-    };
-    println!("To mount it as root:\n\n    mount -t overlay overlay -o {options},lowerdir={below} /mnt");
+    Ok(())
+}
+
+/// Fails with the differences when two trees are not the same.
+fn same(expected: &TreeSnapshot, actual: &TreeSnapshot, otherwise: &str) -> Result<()> {
+    let lines = expected.diff(actual);
+    ensure!(lines.is_empty(), "{otherwise}:\n{}", lines.join("\n"));
     Ok(())
 }
 

@@ -30,14 +30,6 @@ fn role(node: &Node) -> Role {
     }
 }
 
-/// Tells whether a mount of the layers has to look for `user.` attributes: they were extracted without root.
-pub(super) fn needs_userxattr(layers: &[TreeSnapshot]) -> bool {
-    layers
-        .iter()
-        .flat_map(TreeSnapshot::iter)
-        .any(|(_, node)| node.xattrs.contains_key(OPAQUE[1]))
-}
-
 /// Counts what is in a layer directory: `3 directories, 12 files, 1 whiteout`.
 pub(super) fn counts(layer: &TreeSnapshot) -> String {
     let mut counts: BTreeMap<(u8, &str, &str), usize> = BTreeMap::new();
@@ -142,7 +134,6 @@ mod tests {
         assert_eq!(counts(&snapshots[0]), "2 directories, 2 files");
         assert_eq!(counts(&snapshots[1]), "1 directory, 1 file, 1 symbolic link");
         assert_eq!(removals(&snapshots[1]), Vec::<String>::new());
-        assert!(!needs_userxattr(&snapshots));
         let merged = TreeSnapshot::merged(&paths);
         let lines = merged_directory(&merged, &snapshots, "etc");
         let words: Vec<String> = lines

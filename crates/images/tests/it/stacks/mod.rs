@@ -3,12 +3,15 @@
 //! The ways: the layer directories as the kernel's overlayfs shows them, the same as our own view shows them, unpacked from
 //! the directories, and unpacked from the blobs.
 //!
+//! The same stacks go through `umoci`, another program that was written from the same specification.
+//!
 //! `UNLADE_STACKS` sets how many stacks each test tries, for a longer run by hand.
 
 mod cases;
 pub(crate) mod generate;
 mod model;
 mod shown;
+mod umoci;
 
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use unlade_extract::Progress;
@@ -27,13 +30,14 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-fn count() -> u32 {
+/// Returns how many stacks a test shall try, if its caller says so.
+fn told() -> Option<u32> {
     #[expect(
         clippy::disallowed_methods,
         reason = "a test may be told by its caller how long to run"
     )]
     let given = std::env::var("UNLADE_STACKS").ok();
-    given.and_then(|text| text.parse().ok()).unwrap_or(STACKS)
+    given.and_then(|text| text.parse().ok())
 }
 
 /// Makes every way's tree of a stack and compares it with the model's.
@@ -113,7 +117,7 @@ fn compare(fixture: &Fixture, brought: &Image, model: &Model, with_kernel: bool)
 fn try_stacks(bias: Bias, with_kernel: bool) {
     let fixture = Fixture::in_memory();
     let config = Config {
-        cases: count(),
+        cases: told().unwrap_or(STACKS),
         max_shrink_iters: 4_000,
         failure_persistence: None,
         ..Config::default()

@@ -22,6 +22,31 @@ pub(super) enum What {
 pub(super) struct Inode {
     pub(super) what: What,
     pub(super) meta: Meta,
+    /// Whether no entry has set the time since a directory was made or got one that is merely implied. Others than us then
+    /// have the time of day.
+    pub(super) is_timeless: bool,
+}
+
+/// What is odd about an operation of the layer that was applied last: whoever knows less of links sees something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Odd {
+    /// It removes nothing, since the layer brings a directory in the place of a link of a lower layer, or of something else
+    /// of its own, above it.
+    Spares,
+    /// A parent of it that is no directory gives way to one.
+    ParentReplaced,
+    /// A symbolic link that leads to it goes through a directory that is not there, and is made.
+    ParentMadeThroughLink,
+    /// A parent of it is made in a directory with the set-group-ID bit.
+    ParentMadeInSetGid,
+    /// A symbolic link that leads to it goes through a directory that is not there.
+    Dangles,
+    /// A hard link to itself.
+    LinksToItself,
+    /// A hard link that takes the place of a symbolic link on the way to its target. The path is that of the file.
+    LinksThroughItself,
+    /// It removes nothing, since the links that lead there go round in a circle.
+    Loops,
 }
 
 #[derive(Clone, Debug)]
@@ -30,6 +55,8 @@ pub(super) struct Model {
     pub(super) inodes: Vec<Inode>,
     /// Directories that the layer which last needed them did not declare: a mount shows another time of theirs.
     pub(super) loose: BTreeSet<Path>,
+    /// What was odd in the layer that was applied last: the operation, and the path that it is about.
+    pub(super) odd: Vec<(usize, Odd, Path)>,
     touched: BTreeSet<Path>,
     declared: BTreeSet<Path>,
 }
@@ -43,6 +70,7 @@ impl Model {
             nodes: BTreeMap::new(),
             inodes: Vec::new(),
             loose: BTreeSet::new(),
+            odd: Vec::new(),
             touched: BTreeSet::new(),
             declared: BTreeSet::new(),
         }
@@ -65,18 +93,26 @@ impl Model {
         }
     }
 
+    /// Returns the directories whose time no entry sets.
+    pub(super) fn timeless(&self) -> BTreeSet<Path> {
+        let timeless = self.nodes.iter().filter(|(_, inode)| self.inodes[**inode].is_timeless);
+        timeless.map(|(path, _)| path.clone()).collect()
+    }
+
     fn try_apply(&mut self, layer: &[Op]) -> Result<(), usize> {
         let time = layer.first().map_or((0, 0), Op::time);
         self.touched = [Path::new()].into();
         self.declared.clear();
+        self.odd.clear();
         if let (Some(_), None) = (layer.first(), self.nodes.get(&Path::new())) {
-            self.insert(Path::new(), What::Dir, Meta::implied(time));
+            self.insert_implied(Path::new(), time);
         }
         let mut removals: Vec<_> = layer
             .iter()
-            .filter_map(|op| match op {
-                Op::Whiteout(path, _) => Some((path.clone(), false)),
-                Op::Opaque(path, _) => Some((path.clone(), true)),
+            .enumerate()
+            .filter_map(|(at, op)| match op {
+                Op::Whiteout(path, _) => Some((path.clone(), false, at)),
+                Op::Opaque(path, _) => Some((path.clone(), true, at)),
                 _ => None,
             })
             .collect();
@@ -87,16 +123,24 @@ impl Model {
         });
         let brought: BTreeSet<Path> = brought.collect();
         let anew = made_anew(layer);
-        removals.retain(|(path, is_opaque)| {
+        removals.retain(|(path, is_opaque, at)| {
             let path = components(path);
             let above = if *is_opaque { &path[..] } else { &path[..path.len() - 1] };
-            (1..=above.len()).all(|length| !anew.contains(&above[..length]))
+            let counts = (1..=above.len()).all(|length| !anew.contains(&above[..length]));
+            if !counts {
+                self.odd.push((*at, Odd::Spares, path));
+            }
+            counts
         });
-        for (path, is_opaque) in removals {
+        for (path, is_opaque, at) in removals {
+            let known = self.odd.len();
             self.remove_for(&path, is_opaque, &brought);
+            self.odd[known..].iter_mut().for_each(|(of, ..)| *of = at);
         }
         for (at, op) in layer.iter().enumerate() {
+            let known = self.odd.len();
             self.entry(op, time).map_err(|Refused| at)?;
+            self.odd[known..].iter_mut().for_each(|(of, ..)| *of = at);
         }
         self.loose.extend(self.touched.iter().cloned());
         for declared in &self.declared {
@@ -126,13 +170,21 @@ impl Model {
             let above = &path[..length];
             let (name, parent) = above.split_last()?;
             if brought.contains(above) {
-                let parent = self.resolve(parent, None).ok()??;
+                let parent = self.resolve_or_loop(parent)?;
                 if let Some(What::Link(_)) = self.what(&child(&parent, name)) {
+                    self.odd.push((0, Odd::Spares, path.to_vec()));
                     return None;
                 }
             }
         }
-        self.resolve(path, None).ok()?
+        self.resolve_or_loop(path)
+    }
+
+    fn resolve_or_loop(&mut self, path: &[String]) -> Option<Path> {
+        self.resolve(path, None).unwrap_or_else(|Refused| {
+            self.odd.push((0, Odd::Loops, path.to_vec()));
+            None
+        })
     }
 
     fn entry(&mut self, op: &Op, time: (i64, u32)) -> Result<(), Refused> {
@@ -151,6 +203,7 @@ impl Model {
             if is_dir(self.what(&place)) {
                 let inode = self.nodes[&place];
                 self.inodes[inode].meta = meta.clone();
+                self.inodes[inode].is_timeless = false;
                 return Ok(());
             }
         }
@@ -174,8 +227,13 @@ impl Model {
         if self.nodes.get(&from) != Some(&inode) || from.starts_with(&to) && from != to {
             return Err(Refused);
         }
-        if from != to {
+        if from == to {
+            self.odd.push((0, Odd::LinksToItself, to));
+        } else {
             self.remove(&to);
+            if find(&mut self.clone()).ok() != Some((from.clone(), inode)) {
+                self.odd.push((0, Odd::LinksThroughItself, from));
+            }
             self.nodes.insert(to, inode);
         }
         Ok(())
@@ -219,11 +277,24 @@ impl Model {
                     }
                     ahead.extend(target.split('/').rev().map(ToOwned::to_owned));
                 }
-                (_, None) => return Ok(None),
+                (_, None) => {
+                    if links > 0 {
+                        self.odd.push((0, Odd::Dangles, next));
+                    }
+                    return Ok(None);
+                }
                 (_, Some(time)) => {
                     self.touch(&here);
+                    if self.what(&next).is_some() {
+                        self.odd.push((0, Odd::ParentReplaced, next.clone()));
+                    } else if links > 0 {
+                        self.odd.push((0, Odd::ParentMadeThroughLink, next.clone()));
+                    }
+                    if self.inodes[self.nodes[&here]].meta.mode & 0o2000 != 0 {
+                        self.odd.push((0, Odd::ParentMadeInSetGid, next.clone()));
+                    }
                     self.remove(&next);
-                    self.insert(next.clone(), What::Dir, Meta::implied(time));
+                    self.insert_implied(next.clone(), time);
                     here = next;
                 }
             }
@@ -242,8 +313,22 @@ impl Model {
     }
 
     fn insert(&mut self, path: Path, what: What, meta: Meta) {
-        self.inodes.push(Inode { what, meta });
+        self.inodes.push(Inode {
+            what,
+            meta,
+            is_timeless: false,
+        });
         self.nodes.insert(path, self.inodes.len() - 1);
+    }
+
+    fn insert_implied(&mut self, path: Path, time: (i64, u32)) {
+        if let Some(parent) = path.split_last().and_then(|(_, parent)| self.nodes.get(parent)) {
+            self.inodes[*parent].is_timeless = true;
+        }
+        self.insert(path, What::Dir, Meta::implied(time));
+        if let Some(inode) = self.inodes.last_mut() {
+            inode.is_timeless = true;
+        }
     }
 
     fn remove(&mut self, path: &Path) {

@@ -45,7 +45,7 @@ use std::thread;
 use unlade_oci::Algorithm;
 use unlade_sys::Dir;
 
-pub use crate::compare::{Comparison, Deviation, Difference, compare_layer};
+pub use crate::compare::{Comparison, Deviation, Difference, compare_layer, compare_layer_on};
 use crate::directory::DirectoryWriter;
 pub use crate::directory::{FileContent, TreeWriter};
 pub use crate::entry::{Content as EntryContent, Entry, EntrySink, Extent, Kind, NullSink, Time, Xattr};

@@ -66,7 +66,7 @@ pub use import::{SuppliedImage, SuppliedName, Supply, SupplyForm};
 pub use layers::StagedLayer;
 pub use listing::{ImageSummary, Inspection};
 pub use lookup::Lookup;
-pub use mend::{LostLayer, Mending};
+pub use mend::{Lost, LostBlob, LostLayer, LostStack, Mending};
 pub use mount::{MountOptions, MountedCommand};
 pub use process::Process;
 pub use prune::{PruneOptions, Pruned};

@@ -26,22 +26,70 @@ pub struct LostLayer {
     pub extract: bool,
 }
 
+/// A layer directory that has to be made again on top of the layers below it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LostStack {
+    /// The store, with the place where the directory belongs.
+    pub store: Store,
+    /// The layers up to that one, lowest first: the blob and the layer.
+    pub layers: Vec<(Descriptor, Digest)>,
+    /// A repository that has the blobs.
+    pub repository: Repository,
+}
+
+/// Something that is kept as the blob that it is, and has to be fetched again: of an artifact, or of an index that is kept
+/// whole.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LostBlob {
+    /// The blob. Of a manifest the size is 0 where it is not known.
+    pub blob: Descriptor,
+    /// A name that needs it.
+    pub reference: Reference,
+    /// Whether registries have it as a manifest, and not as a blob.
+    pub is_manifest: bool,
+}
+
+/// What has to be brought into the store again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Lost {
+    /// A layer.
+    Layer(LostLayer),
+    /// A layer directory that depends on those below it. What they need comes first.
+    Stack(LostStack),
+    /// Something else.
+    Blob(LostBlob),
+}
+
+impl Lost {
+    /// Returns a repository that has it.
+    pub fn repository(&self) -> &Repository {
+        match self {
+            Self::Layer(layer) => &layer.repository,
+            Self::Stack(stack) => &stack.repository,
+            Self::Blob(blob) => blob.reference.repository(),
+        }
+    }
+}
+
 /// What has become of one damage.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Mending {
     /// It was made good, or is gone.
     Done,
-    /// It is out of use, and the layer is to be brought in again.
-    BringIn(Box<LostLayer>),
+    /// It is out of use, and is to be brought in again.
+    BringIn(Box<Lost>),
     /// Nothing can be done about it here.
     Hopeless,
 }
 
 impl Store {
     /// Takes what is damaged out of use, so that nobody takes it for whole. Documents and `index.json` are made again from
-    /// the database; of a layer, `BringIn` says what is to be brought in again: through [`claim`](Self::claim), from the
-    /// blob if that is whole, else from a registry.
+    /// the database; for the rest, `BringIn` says what is to be brought in again: a layer through [`claim`](Self::claim), from
+    /// the blob if that is whole, else from a registry; a directory on top of others through [`stack`](Self::stack).
     ///
     /// Returns what has become of each damage, in their order.
     ///
@@ -57,17 +105,16 @@ impl Store {
                     self.write_index()?;
                     Mending::Done
                 }
-                DamageKind::Document { digest, .. } => self.mend_document(digest)?,
+                DamageKind::Document { digest, .. } => self.mend_document(digest, damage.images.first())?,
                 DamageKind::Blob { digest, .. } => {
                     self.blobs.remove(digest)?;
                     let sources = self.database.layers_of_blob(digest)?;
+                    let known = self.database.blob(digest)?;
                     self.database.forget_blobs(std::slice::from_ref(digest))?;
-                    // Nobody needs the blob if no image has it.
+                    // Nobody needs the blob if no image and no artifact has it.
                     match (sources.first(), repository) {
                         (Some(source), Some(repository)) => lost(self, source, repository, false),
-                        // The artifact is incomplete now, and the next pull of it brings the blob in.
-                        _ if self.is_of_artifact(digest)? => Mending::Hopeless,
-                        _ => Mending::Done,
+                        _ => self.lost_of_artifact(digest, known.as_ref())?,
                     }
                 }
                 DamageKind::Directory { diff_id, row, .. } => {
@@ -80,11 +127,10 @@ impl Store {
                         (Some((_, record)), Some(repository)) => {
                             let root = self.root_of(&record)?;
                             self.database.forget_layer_directory(*row)?;
-                            if record.chain_id.is_some() {
-                                Mending::Hopeless
-                            } else {
-                                let store = self.at_place(root, &record.place);
-                                self.lost_directory(&store, diff_id, repository)?
+                            let store = self.at_place(root, &record.place);
+                            match &record.chain_id {
+                                Some(chain_id) => self.lost_stack(store, diff_id, chain_id, repository)?,
+                                None => self.lost_directory(&store, diff_id, repository)?,
                             }
                         }
                         (Some(_), None) => {
@@ -104,13 +150,21 @@ impl Store {
     }
 
     /// Writes a document anew from its bytes in the database, if those are the right ones.
-    fn mend_document(&self, digest: &Digest) -> Result<Mending, Error> {
+    fn mend_document(&self, digest: &Digest, needed_by: Option<&Reference>) -> Result<Mending, Error> {
         let Some(bytes) = self.database.document(digest)? else {
             if self.database.is_index_blob(digest)? {
-                // The index is not complete now, and the next pull of all of it brings the blob in.
+                // What an index that is kept whole has beside its images. The index is not complete until it is back.
+                let known = self.database.blob(digest)?;
                 self.blobs.remove(digest)?;
                 self.database.forget_blobs(std::slice::from_ref(digest))?;
-                return Ok(Mending::Hopeless);
+                return Ok(match (known, needed_by) {
+                    (Some(known), Some(reference)) => Mending::BringIn(Box::new(Lost::Blob(LostBlob {
+                        is_manifest: known.media_type.is_manifest() || known.media_type.is_index(),
+                        blob: descriptor(known.media_type, known.digest, known.size),
+                        reference: reference.clone(),
+                    }))),
+                    _ => Mending::Hopeless,
+                });
             }
             return Ok(Mending::Done);
         };
@@ -141,6 +195,46 @@ impl Store {
         Ok(chosen.map_or(Mending::Hopeless, |source| lost(store, source, repository, true)))
     }
 
+    /// Says what is to be fetched again for an artifact that needs `digest`; nothing if there is none.
+    fn lost_of_artifact(&self, digest: &Digest, known: Option<&BlobRecord>) -> Result<Mending, Error> {
+        let artifacts = self.artifacts()?;
+        let Some(artifact) = artifacts.iter().find(|artifact| artifact.needs(digest)) else {
+            return Ok(Mending::Done);
+        };
+        let part = artifact.all().find(|part| part.digest == *digest);
+        let manifest = || {
+            let size = known.map_or(0, |known| known.size);
+            descriptor(artifact.media_type.clone(), digest.clone(), size)
+        };
+        Ok(Mending::BringIn(Box::new(Lost::Blob(LostBlob {
+            is_manifest: part.is_none(),
+            blob: part.cloned().unwrap_or_else(manifest),
+            reference: artifact.reference.clone(),
+        }))))
+    }
+
+    /// Says what is needed to make the directory of a layer again on top of a stack.
+    fn lost_stack(
+        &self,
+        store: Self,
+        diff_id: &Digest,
+        chain_id: &Digest,
+        repository: &Repository,
+    ) -> Result<Mending, Error> {
+        let layers = self.database.stack(diff_id, chain_id)?;
+        if layers.is_empty() {
+            // No image has it any more.
+            return Ok(Mending::Done);
+        }
+        let layers = layers.into_iter();
+        let layers = layers.map(|layer| (descriptor(layer.media_type, layer.blob, layer.size), layer.diff_id));
+        Ok(Mending::BringIn(Box::new(Lost::Stack(LostStack {
+            store,
+            layers: layers.collect(),
+            repository: repository.clone(),
+        }))))
+    }
+
     /// Returns this store with another place for layer directories.
     fn at_place(&self, layers: LayerRoot, place: &LayerPlace) -> Self {
         Self {
@@ -153,19 +247,23 @@ impl Store {
 }
 
 fn lost(store: &Store, source: &LayerBlobRecord, repository: &Repository, extract: bool) -> Mending {
-    Mending::BringIn(Box::new(LostLayer {
+    Mending::BringIn(Box::new(Lost::Layer(LostLayer {
         store: store.clone(),
-        blob: Descriptor {
-            media_type: source.media_type.clone(),
-            digest: source.blob.clone(),
-            size: source.size,
-            platform: None,
-            annotations: BTreeMap::new(),
-            artifact_type: None,
-            urls: Vec::new(),
-        },
+        blob: descriptor(source.media_type.clone(), source.blob.clone(), source.size),
         diff_id: source.diff_id.clone(),
         repository: repository.clone(),
         extract,
-    }))
+    })))
+}
+
+const fn descriptor(media_type: MediaType, digest: Digest, size: u64) -> Descriptor {
+    Descriptor {
+        media_type,
+        digest,
+        size,
+        platform: None,
+        annotations: BTreeMap::new(),
+        artifact_type: None,
+        urls: Vec::new(),
+    }
 }

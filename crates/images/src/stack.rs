@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use unlade_extract::{Limits, Lower as _, LowerKind, LowerNode, Progress, RawPath, Summary, Total};
-use unlade_metadata::{LayerDirectoryRecord, LayerForm};
+use unlade_metadata::{LayerDirectoryRecord, LayerForm, LayerPlace};
 use unlade_oci::{Descriptor, Digest, layer_stack_chain_id};
 
 use crate::store::{LAYER_LOCK, is_in_place};
@@ -52,7 +52,7 @@ impl Store {
         let mut below = View::default();
         for (at, (blob, diff_id)) in layers.iter().enumerate() {
             let own = self.layers.directory(diff_id, &self.place());
-            let summary = self.summary(diff_id)?;
+            let summary = self.summary(diff_id, &self.place())?;
             let mut directory = own.clone();
             let mut chain_id = layer_stack_chain_id(&diff_ids[..=at]);
             // The record of an image holds for every form and ownership, and some show less of a difference than others.
@@ -68,28 +68,29 @@ impl Store {
                 tracing::info!(%diff_id, %chain_id, "the layer is extracted on top of those below it");
                 directory = self.make_chain_directory(blob, diff_id, chain_id, &below, limits, progress)?;
             }
-            self.push_layer(&mut below, diff_id, &directory, chain_id.is_some())?;
+            self.push_layer(&mut below, diff_id, &directory, &self.place(), chain_id.is_some())?;
             stack.chain_ids.push(chain_id);
         }
         Ok(stack)
     }
 
     /// Returns what the extraction of a layer found that made its own directory.
-    pub(crate) fn summary(&self, diff_id: &Digest) -> Result<Summary, Error> {
-        let recorded = match self.database.layer_directory(diff_id, None, &self.place())? {
+    fn summary(&self, diff_id: &Digest, place: &LayerPlace) -> Result<Summary, Error> {
+        let recorded = match self.database.layer_directory(diff_id, None, place)? {
             Some(directory) => self.database.directory_summary(directory.id)?,
             None => None,
         };
         Ok(recorded.map_or_else(Summary::default, crate::listing::summary))
     }
 
-    /// Puts a layer directory on top of a view. A layer without entries says nothing, not even of its root; in the directory
+    /// Puts a layer directory, which is at `place`, on top of a view. A layer without entries says nothing, not even of its root; in the directory
     /// of a stack nothing is merely implied.
     pub(crate) fn push_layer(
         &self,
         view: &mut View,
         diff_id: &Digest,
         directory: &Path,
+        place: &LayerPlace,
         in_chain: bool,
     ) -> Result<(), Error> {
         let record = self.database.layer(diff_id)?;
@@ -98,11 +99,11 @@ impl Store {
         }
         let mut implied = std::collections::HashSet::new();
         if !in_chain {
-            let summary = self.summary(diff_id)?;
+            let summary = self.summary(diff_id, place)?;
             implied.extend((!summary.root_declared).then(Vec::new));
             implied.extend(summary.implied_parents.iter().map(|path| path.as_bytes().to_vec()));
         }
-        view.push(ViewLayer::open(directory, &self.place(), implied)?);
+        view.push(ViewLayer::open(directory, place, implied)?);
         Ok(())
     }
 

@@ -86,7 +86,13 @@ impl Store {
             let Some(directory) = self.used_directory(layer)? else {
                 return Ok(None);
             };
-            self.push_layer(&mut view, &layer.diff_id, &directory, layer.chain_id.is_some())?;
+            self.push_layer(
+                &mut view,
+                &layer.diff_id,
+                &directory,
+                &self.place(),
+                layer.chain_id.is_some(),
+            )?;
         }
         Ok(Some(view))
     }

@@ -411,7 +411,7 @@ fn directories(
     Ok(records)
 }
 
-fn image_layer(row: &Row<'_>) -> Result<ImageLayer, Failure> {
+pub(crate) fn image_layer(row: &Row<'_>) -> Result<ImageLayer, Failure> {
     let (chain_id, is_stacked) = match row.get::<_, Option<String>>("chain_id")?.as_deref() {
         None => (None, false),
         Some("") => (None, true),

@@ -4,9 +4,10 @@ use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 use unlade_oci::Digest;
 
 use crate::error::{Failure, Result};
+use crate::images::image_layer;
 use crate::records::{
-    LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerForm, LayerOwnership, LayerPlace, LayerRecord, LayerState,
-    StoredDirectory,
+    ImageLayer, LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerForm, LayerOwnership, LayerPlace, LayerRecord,
+    LayerState, StoredDirectory,
 };
 use crate::{Database, blobs, columns};
 
@@ -77,6 +78,24 @@ impl Database {
             let mut statement =
                 transaction.prepare_cached("SELECT 1 FROM manifest_layers WHERE diff_id = ?1 AND chain_id = ?2")?;
             Ok(statement.exists([diff_id.to_string(), chain_id.to_string()])?)
+        })
+    }
+
+    /// Returns a stack that has the layer `diff_id` under `chain_id` on top, as an image has it: its layers in order, lowest
+    /// first. None if no image has it.
+    pub fn stack(&self, diff_id: &Digest, chain_id: &Digest) -> Result<Vec<ImageLayer>> {
+        self.read("look the layers of a stack up", |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT l.* FROM manifest_layers l JOIN (
+                     SELECT manifest_digest, position FROM manifest_layers WHERE diff_id = ?1 AND chain_id = ?2 LIMIT 1) top
+                 ON l.manifest_digest = top.manifest_digest AND l.position <= top.position ORDER BY l.position",
+            )?;
+            let mut rows = statement.query([diff_id.to_string(), chain_id.to_string()])?;
+            let mut layers = Vec::new();
+            while let Some(row) = rows.next()? {
+                layers.push(image_layer(row)?);
+            }
+            Ok(layers)
         })
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use unlade_images::{Image, ImageCommit, Lookup, Stack, Store, Supply, WholeLookup};
-use unlade_oci::{Digest, Platform};
-use unlade_reference::Reference;
+use unlade_oci::{Descriptor, Digest, Platform};
+use unlade_reference::{Reference, Repository};
 use unlade_registry::Client;
 
 use crate::budget::{Budget, Room};
@@ -334,7 +334,12 @@ impl Arrival<'_> {
         let mut stacks = Vec::with_capacity(resolutions.len());
         for resolution in &resolutions {
             stacks.push(if options.extract {
-                Some(stack(&context, resolution, &options.limits).await?)
+                let layers: Vec<_> = resolution
+                    .layers()
+                    .map(|(blob, diff_id)| (blob.clone(), diff_id.clone()))
+                    .collect();
+                let repository = resolution.reference.repository();
+                Some(stack(&context, &layers, repository, &options.limits).await?)
             } else {
                 None
             });
@@ -435,34 +440,35 @@ pub(crate) async fn all_or_first_error(mut layers: JoinSet<Result<(), Error>>) -
     first
 }
 
-/// Makes sure that the layer directories of an image can be stacked.
+/// Makes sure that the directories of `layers`, the lowest first, can be stacked.
 ///
 /// The blob of a layer that has to be extracted once more, on top of those below it, may be gone by now: thrown away as it
 /// was extracted, or long before. It is fetched for that, and stays, as the directory depends on it.
-async fn stack(context: &Context, resolution: &Resolution, limits: &unlade_extract::Limits) -> Result<Stack, Error> {
+pub(crate) async fn stack(
+    context: &Context,
+    layers: &[(Descriptor, Digest)],
+    repository: &Repository,
+    limits: &unlade_extract::Limits,
+) -> Result<Stack, Error> {
     let progress = unlade_extract::Progress::new();
     let _stop = StopOnDrop(progress.clone());
     let mut fetched = BTreeSet::new();
     loop {
-        let (store, image, limits, progress) = (
-            context.store.clone(),
-            resolution.clone(),
-            limits.clone(),
-            progress.clone(),
-        );
+        let (store, owned, limits, progress) =
+            (context.store.clone(), layers.to_vec(), limits.clone(), progress.clone());
         let stacked = context.spawner.run(move || {
-            let layers: Vec<_> = image.layers().collect();
+            let layers: Vec<_> = owned.iter().map(|(blob, diff_id)| (blob, diff_id)).collect();
             store.stack(&layers, &limits, &progress)
         });
         let digest = match stacked.await {
             Err(unlade_images::Error::BlobMissing { digest }) if !fetched.contains(&digest) => digest,
             other => return other.map_err(Error::store),
         };
-        for (blob, diff_id) in resolution.layers().filter(|(blob, _)| blob.digest == digest) {
+        for (blob, diff_id) in layers.iter().filter(|(blob, _)| blob.digest == digest) {
             let job = Job {
                 blob: blob.clone(),
                 diff_id: diff_id.clone(),
-                repository: resolution.reference.repository().clone(),
+                repository: repository.clone(),
                 extract: false,
                 keep_blob: true,
             };

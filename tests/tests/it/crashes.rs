@@ -3,6 +3,8 @@
 //! How often is set by `UNLADE_TEST_MOMENTS`, for all kinds of work together; `UNLADE_TEST_SEED` gives the moments of an
 //! earlier run again.
 
+use std::time::Duration;
+
 use unlade_test_support::{Artifact, fixtures};
 use unlade_tests::{Home, Random, count};
 
@@ -11,7 +13,7 @@ use crate::support::{fat_layer, image_of, serve};
 /// Moments for all kinds of work together.
 const MOMENTS: u32 = 60;
 /// Kinds of work.
-const KINDS: u32 = 4;
+const KINDS: u32 = 5;
 /// Runs that are measured before the moments are chosen.
 const MEASURED: u32 = 3;
 /// A layer that arrives over several connections, at several places of its file at once.
@@ -36,49 +38,81 @@ pub(crate) fn assert_nothing_after_prune(home: &Home) {
     home.leftovers().assert_nothing();
 }
 
-/// Kills `arguments` at moments spread over its work, each time after `prepare`, and then pulls.
-fn kill_at_any_moment(artifact: &dyn Artifact, prepare: impl Fn(&Home, &str), arguments: &[&str]) {
+/// What is killed, and what comes after it.
+struct Work<'a> {
+    /// Brings the store to where the work begins.
+    prepare: &'a dyn Fn(),
+    /// What is killed.
+    arguments: &'a [&'a str],
+    /// What must succeed then.
+    next: &'a [&'a str],
+}
+
+impl Work<'_> {
+    /// Kills it at so many moments spread over it.
+    fn kill_at_any_moment(&self, home: &Home, moments: u32) {
+        let Self {
+            prepare,
+            arguments,
+            next,
+        } = self;
+        let measure = |_| {
+            prepare();
+            home.unlade(arguments.iter().copied()).run().success().took
+        };
+        // The one in the middle: the first finds nothing in the caches.
+        let mut took: Vec<Duration> = (0..MEASURED).map(measure).collect();
+        took.sort();
+        let whole = took[took.len() / 2];
+        let mut random = Random::new();
+        let moments = random.moments(moments, whole);
+        let mut killed = 0;
+        for after in &moments {
+            prepare();
+            let running = home.unlade(arguments.iter().copied()).start();
+            std::thread::sleep(*after);
+            let ended = running.kill_or_end();
+            match ended.code() {
+                None => killed += 1,
+                code => assert_eq!(code, Some(0), "{ended}"),
+            }
+            let what = format!(
+                "{arguments:?}, killed after {after:?} of {whole:?}, seed {}",
+                random.seed()
+            );
+            let next = home.unlade(next.iter().copied()).run();
+            assert_eq!(next.code(), Some(0), "{what}: {next}");
+            assert_whole(home, &what);
+        }
+        #[expect(clippy::print_stdout, reason = "a test's own output")]
+        {
+            let of = moments.len();
+            println!("{arguments:?}: {killed} of {of} were at work when they were killed, within {whole:?}");
+        }
+        assert!(killed * 3 > moments.len(), "only {killed} of {}", moments.len());
+        assert_nothing_after_prune(home);
+    }
+}
+
+/// How many moments each kind of work gets.
+fn moments() -> u32 {
+    count("UNLADE_TEST_MOMENTS", MOMENTS).div_ceil(KINDS)
+}
+
+/// Kills `arguments`, of which `REF` is the image's name, each time after `prepare`, and then pulls.
+fn kill_before_a_pull(artifact: &dyn Artifact, prepare: impl Fn(&Home, &str), arguments: &[&str]) {
     let (_registry, reference) = serve(artifact);
     let home = Home::new();
     let arguments: Vec<&str> = arguments
         .iter()
         .map(|word| if *word == "REF" { &reference } else { *word })
         .collect();
-    let measure = |_| {
-        prepare(&home, &reference);
-        home.unlade(arguments.iter().copied()).run().success().took
+    let work = Work {
+        prepare: &|| prepare(&home, &reference),
+        arguments: &arguments,
+        next: &["pull", &reference],
     };
-    // The one in the middle: the first finds nothing in the caches.
-    let mut took: Vec<_> = (0..MEASURED).map(measure).collect();
-    took.sort();
-    let whole = took[took.len() / 2];
-    let mut random = Random::new();
-    let moments = random.moments(count("UNLADE_TEST_MOMENTS", MOMENTS).div_ceil(KINDS), whole);
-    let mut killed = 0;
-    for after in &moments {
-        prepare(&home, &reference);
-        let running = home.unlade(arguments.iter().copied()).start();
-        std::thread::sleep(*after);
-        let ended = running.kill_or_end();
-        match ended.code() {
-            None => killed += 1,
-            code => assert_eq!(code, Some(0), "{ended}"),
-        }
-        let what = format!(
-            "{arguments:?}, killed after {after:?} of {whole:?}, seed {}",
-            random.seed()
-        );
-        let next = home.unlade(["pull", &reference]).run();
-        assert_eq!(next.code(), Some(0), "{what}: {next}");
-        assert_whole(&home, &what);
-    }
-    #[expect(clippy::print_stdout, reason = "a test's own output")]
-    {
-        let of = moments.len();
-        println!("{killed} of {of} were at work when they were killed, within {whole:?}");
-    }
-    assert!(killed * 3 > moments.len(), "only {killed} of {}", moments.len());
-    assert_nothing_after_prune(&home);
+    work.kill_at_any_moment(&home, moments());
 }
 
 /// Takes away what there is, so that a pull has all its work before it.
@@ -92,20 +126,43 @@ fn pulled(home: &Home, reference: &str) {
 
 #[test]
 fn a_pull_of_many_layers_may_be_killed_at_any_moment() {
-    kill_at_any_moment(&fixtures::many(), nothing, &["pull", "REF"]);
+    kill_before_a_pull(&fixtures::many(), nothing, &["pull", "REF"]);
 }
 
 #[test]
 fn a_pull_of_a_fat_layer_may_be_killed_at_any_moment() {
-    kill_at_any_moment(&image_of(&fat_layer("fat", FAT)), nothing, &["pull", "REF"]);
+    kill_before_a_pull(&image_of(&fat_layer("fat", FAT)), nothing, &["pull", "REF"]);
 }
 
 #[test]
 fn a_prune_may_be_killed_at_any_moment() {
-    kill_at_any_moment(&fixtures::many(), pulled, &["prune", "--all"]);
+    kill_before_a_pull(&fixtures::many(), pulled, &["prune", "--all"]);
 }
 
 #[test]
 fn a_removal_may_be_killed_at_any_moment() {
-    kill_at_any_moment(&fixtures::many(), pulled, &["rm", "REF"]);
+    kill_before_a_pull(&fixtures::many(), pulled, &["rm", "REF"]);
+}
+
+#[test]
+fn an_import_may_be_killed_at_any_moment() {
+    const FORMS: [&str; 3] = ["oci-archive", "docker-archive", "oci-layout"];
+    let (_registry, reference) = serve(&fixtures::many());
+    let from = Home::new();
+    from.pull(&reference);
+    for form in FORMS {
+        let path = from.path(form);
+        let path = path.to_str().unwrap();
+        let export = ["export", &reference, "--format", form, "-o", path];
+        from.unlade(export).run().success();
+        let home = Home::new();
+        let import = ["import", path];
+        let work = Work {
+            prepare: &|| nothing(&home, &reference),
+            arguments: &import,
+            // The same once more, which goes on with what is there.
+            next: &import,
+        };
+        work.kill_at_any_moment(&home, moments().div_ceil(3));
+    }
 }

@@ -158,6 +158,13 @@ fn what_is_no_image_is_missed_and_fetched_again() {
             .into_iter()
             .filter(|request| request.path.contains("/blobs/"));
         assert!(layers.count() <= 1, "what is there is not fetched again");
+
+        // The repair fetches it as well, and nothing else.
+        fs::remove_file(home.store().join("blobs/sha256").join(lost.hex())).unwrap();
+        registry.clear();
+        home.unlade(["verify", "--repair"]).run().success();
+        assert_eq!(registry.requests().len(), 1, "{:?}", registry.requests());
+        home.unlade(["verify", "--deep"]).run().success();
     }
 }
 

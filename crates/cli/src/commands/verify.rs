@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use unlade_extract::RawPath;
-use unlade_images::{Damage, DamageKind, Depth, DirectoryProblem, LostLayer, Mending, Store, Verification};
+use unlade_images::{Damage, DamageKind, Depth, DirectoryProblem, Lost, Mending, Store, Verification};
 use unlade_oci::Digest;
 use unlade_pull::{Budget, Puller};
 
@@ -52,10 +52,10 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Verify) -> Result<()
 fn repair(session: &Session, store: &Store, verification: &Verification) -> Result<Vec<Result<bool, Error>>, Error> {
     let mendings = store.set_aside(verification)?;
     let lost = mendings.iter().filter_map(|mending| match mending {
-        Mending::BringIn(layer) => Some(LostLayer::clone(layer)),
+        Mending::BringIn(lost) => Some(Lost::clone(lost)),
         _ => None,
     });
-    let lost: Vec<LostLayer> = lost.collect();
+    let lost: Vec<Lost> = lost.collect();
     let mut ended = bring_back(session, store, &lost)?.into_iter();
     let result = |mending: &Mending| match mending {
         Mending::Done => Ok(true),
@@ -69,11 +69,7 @@ fn repair(session: &Session, store: &Store, verification: &Verification) -> Resu
     Ok(mendings.iter().map(result).collect())
 }
 
-fn bring_back(
-    session: &Session,
-    store: &Store,
-    lost: &[LostLayer],
-) -> Result<Vec<Result<(), unlade_pull::Error>>, Error> {
+fn bring_back(session: &Session, store: &Store, lost: &[Lost]) -> Result<Vec<Result<(), unlade_pull::Error>>, Error> {
     if lost.is_empty() {
         return Ok(Vec::new());
     }
@@ -82,7 +78,7 @@ fn bring_back(
     } else {
         Mode::Plain
     });
-    let registries = lost.iter().map(|layer| layer.repository.registry());
+    let registries = lost.iter().map(|lost| lost.repository().registry());
     let puller = Puller::new(store.clone(), session.client(registries, &progress.watcher())?)
         .with_budget(Budget::new(session.settings.budget))
         .with_observer(Arc::new(progress.watcher()));

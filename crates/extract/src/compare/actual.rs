@@ -33,7 +33,7 @@ struct Tolerance {
 
 /// One walk.
 pub(super) struct Walk<'a> {
-    expected: &'a Expected,
+    expected: &'a Expected<'a>,
     ownership: Ownership,
     tolerance: Tolerance,
     progress: &'a Progress,
@@ -45,7 +45,7 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(
-        expected: &'a Expected,
+        expected: &'a Expected<'a>,
         ownership: Ownership,
         recorded: &Summary,
         progress: &'a Progress,

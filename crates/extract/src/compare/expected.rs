@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use unlade_oci::Digest;
 
 use super::content::ContentHasher;
-use crate::directory::{has_opaque, join, split_bytes};
+use crate::directory::{Below, join, split_bytes};
 use crate::entry::{Content, Entry, EntrySink, Kind, Time, Xattr};
+use crate::lower::{Lower, LowerKind, Removals};
 use crate::{Error, Options, Whiteouts};
 
 /// Links followed in one path before it is given up, as the writer does.
@@ -16,6 +17,9 @@ const MAX_LINKS: usize = 40;
 pub(super) type NodeId = usize;
 
 pub(super) const ROOT: NodeId = 0;
+
+/// What makes a directory opaque in OCI form.
+pub(super) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 
 /// One file, directory or other thing, which may have several names.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    fn of(entry: &Entry<'_>) -> Self {
+    pub(super) fn of(entry: &Entry<'_>) -> Self {
         Self {
             uid: entry.uid,
             gid: entry.gid,
@@ -73,33 +77,48 @@ impl Attributes {
 
 /// What to do about a component that is not there, or is no directory: as the writer's.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Make {
+pub(super) enum Make {
     Replacing,
     Missing,
+    Copy,
     Nothing,
 }
 
 /// The tree.
 #[derive(Debug)]
-pub(super) struct Expected {
+pub(super) struct Expected<'a> {
     pub(super) nodes: Vec<Node>,
-    whiteout_form: Whiteouts,
-    whiteouts: BTreeSet<Vec<u8>>,
-    opaques: BTreeSet<Vec<u8>>,
+    pub(super) whiteout_form: Whiteouts,
+    pub(super) whiteouts: BTreeSet<Vec<u8>>,
+    pub(super) opaques: BTreeSet<Vec<u8>>,
+    /// Directories that took the place of something else of the layer: what is below them is hidden.
+    pub(super) fresh: BTreeSet<Vec<u8>>,
+    /// The layers below, if the layer goes on top of them.
+    pub(super) below: Option<Below<'a>>,
     first_time: Option<Time>,
 }
 
-impl Expected {
+impl<'a> Expected<'a> {
     pub(super) fn new(options: &Options) -> Self {
         let mut expected = Self {
             nodes: Vec::new(),
             whiteout_form: options.whiteouts,
             whiteouts: BTreeSet::new(),
             opaques: BTreeSet::new(),
+            fresh: BTreeSet::new(),
+            below: None,
             first_time: None,
         };
         expected.add(new_directory(), None);
         expected
+    }
+
+    /// Begins the tree of a layer that removes `removals` from what is in `lower`, and goes on top of it.
+    pub(super) fn on_top(options: &Options, lower: &'a dyn Lower, removals: &Removals) -> Result<Self, Error> {
+        Ok(Self {
+            below: Some(Below::new(lower, removals)?),
+            ..Self::new(options)
+        })
     }
 
     /// Returns the attributes of a directory that no entry describes.
@@ -113,19 +132,19 @@ impl Expected {
         }
     }
 
-    fn add(&mut self, kind: NodeKind, attributes: Option<Attributes>) -> NodeId {
+    pub(super) fn add(&mut self, kind: NodeKind, attributes: Option<Attributes>) -> NodeId {
         self.nodes.push(Node { kind, attributes });
         self.nodes.len() - 1
     }
 
-    fn child(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
+    pub(super) fn child(&self, directory: NodeId, name: &[u8]) -> Option<NodeId> {
         match &self.nodes[directory].kind {
             NodeKind::Directory { children, .. } => children.get(name).copied(),
             _ => None,
         }
     }
 
-    fn set_child(&mut self, directory: NodeId, name: &[u8], node: NodeId) {
+    pub(super) fn set_child(&mut self, directory: NodeId, name: &[u8], node: NodeId) {
         if let NodeKind::Directory { children, .. } = &mut self.nodes[directory].kind {
             children.insert(name.into(), node);
         }
@@ -137,12 +156,12 @@ impl Expected {
         }
     }
 
-    fn is_directory(&self, node: NodeId) -> bool {
+    pub(super) fn is_directory(&self, node: NodeId) -> bool {
         matches!(self.nodes[node].kind, NodeKind::Directory { .. })
     }
 
     /// Goes to the directory `path`; returns it with its path on disk.
-    fn directory(&mut self, path: &[u8], make: Make) -> Option<(NodeId, Vec<u8>)> {
+    pub(super) fn directory(&mut self, path: &[u8], make: Make) -> Result<Option<(NodeId, Vec<u8>)>, Error> {
         let mut ahead = Vec::new();
         push_components(&mut ahead, path);
         let (mut here, mut physical) = (ROOT, Vec::new());
@@ -151,133 +170,146 @@ impl Expected {
             if component == b".." {
                 let up = physical.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
                 physical.truncate(up);
-                here = self.physical(&physical)?;
+                match self.physical(&physical) {
+                    Some(parent) => here = parent,
+                    None => return Ok(None),
+                }
                 continue;
             }
-            let child = match self.child(here, &component) {
-                Some(child) => match &self.nodes[child].kind {
-                    NodeKind::Directory { .. } => child,
-                    NodeKind::Symlink { target } => {
-                        links += 1;
-                        if links > MAX_LINKS {
-                            return None;
-                        }
-                        let target = target.clone();
-                        if target.starts_with(b"/") {
-                            (here, physical) = (ROOT, Vec::new());
-                        }
-                        push_components(&mut ahead, &target);
-                        continue;
-                    }
-                    _ if make == Make::Replacing => self.make_implied(here, &component),
-                    _ => return None,
-                },
-                None if make == Make::Nothing => return None,
-                None => self.make_implied(here, &component),
+            let place = join(&physical, &component);
+            let own = self.child(here, &component);
+            let below = if own.is_none() && make != Make::Nothing {
+                self.look_below(&place, path)?
+            } else {
+                None
             };
-            physical = join(&physical, &component);
-            here = child;
+            let link = match (
+                own.map(|own| &self.nodes[own].kind),
+                below.as_ref().map(|node| &node.kind),
+            ) {
+                (Some(NodeKind::Symlink { target }), _) | (None, Some(LowerKind::Symlink { target })) => {
+                    Some(target.clone())
+                }
+                _ => None,
+            };
+            if let Some(target) = link {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Ok(None);
+                }
+                if target.starts_with(b"/") {
+                    (here, physical) = (ROOT, Vec::new());
+                }
+                push_components(&mut ahead, &target);
+                continue;
+            }
+            here = match (own, below) {
+                (Some(own), _) if self.is_directory(own) => own,
+                (Some(_), _) if make == Make::Replacing => {
+                    self.fresh.insert(place.clone());
+                    self.make_implied(here, &component)
+                }
+                (None, Some(node)) if node.kind == LowerKind::Directory => self.copy_directory(here, &component, &node),
+                (None, Some(_)) if make == Make::Replacing => self.make_implied(here, &component),
+                (None, None) if matches!(make, Make::Replacing | Make::Missing) => self.make_implied(here, &component),
+                _ => return Ok(None),
+            };
+            physical = place;
         }
-        Some((here, physical))
+        Ok(Some((here, physical)))
     }
 
     fn make_implied(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
-        let replaces = self.child(parent, name).is_some();
         let node = self.add(new_directory(), None);
         self.set_child(parent, name, node);
-        if replaces {
-            self.hide_below(node);
-        }
         node
     }
 
-    /// Marks a directory that took the place of something else of the layer.
-    fn hide_below(&mut self, directory: NodeId) {
-        if self.whiteout_form == Whiteouts::Oci {
-            let empty = NodeKind::File {
-                size: 0,
-                content: ContentHasher::new().finish(),
-            };
-            let attributes = Attributes {
-                mode: 0o644,
-                ..self.implied()
-            };
-            let marker = self.add(empty, Some(attributes));
-            self.set_child(directory, b".wh..wh..opq", marker);
-        } else if let NodeKind::Directory { opaque, .. } = &mut self.nodes[directory].kind {
-            *opaque = true;
-        }
-    }
-
     /// Goes to a path on disk, in which nothing is a link.
-    fn physical(&self, path: &[u8]) -> Option<NodeId> {
+    pub(super) fn physical(&self, path: &[u8]) -> Option<NodeId> {
         path.split(|byte| *byte == b'/')
             .filter(|component| !component.is_empty())
             .try_fold(ROOT, |here, component| self.child(here, component))
     }
 
-    fn put(&mut self, path: &[u8], kind: NodeKind, attributes: Attributes) {
+    pub(super) fn put(&mut self, path: &[u8], kind: NodeKind, attributes: Attributes) -> Result<(), Error> {
         let (parent, name) = split_bytes(path);
         let node = self.add(kind, Some(attributes));
-        if let Some((parent, _)) = self.directory(parent, Make::Replacing) {
+        if let Some((parent, _)) = self.directory(parent, Make::Replacing)? {
             self.set_child(parent, name, node);
         }
+        Ok(())
     }
 
-    fn put_directory(&mut self, entry: &Entry<'_>) {
+    /// Puts an empty file of nobody in particular.
+    pub(super) fn put_marker(&mut self, path: &[u8]) -> Result<(), Error> {
+        let attributes = Attributes {
+            mode: 0o644,
+            ..self.implied()
+        };
+        self.put(path, empty_file(), attributes)
+    }
+
+    fn put_directory(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
         let attributes = Some(Attributes::of(entry));
         if entry.path.is_empty() {
             self.nodes[ROOT].attributes = attributes;
-            return;
+            return Ok(());
         }
         let (parent, name) = split_bytes(entry.path);
-        let Some((parent, _)) = self.directory(parent, Make::Replacing) else {
-            return;
+        let Some((parent, physical)) = self.directory(parent, Make::Replacing)? else {
+            return Ok(());
         };
-        if let Some(child) = self.child(parent, name).filter(|child| self.is_directory(*child)) {
-            self.nodes[child].attributes = attributes;
-        } else {
-            let replaces = self.child(parent, name).is_some();
-            let node = self.add(new_directory(), attributes);
-            self.set_child(parent, name, node);
-            if replaces {
-                self.hide_below(node);
+        match self.child(parent, name) {
+            Some(child) if self.is_directory(child) => self.nodes[child].attributes = attributes,
+            other => {
+                if other.is_some() {
+                    self.fresh.insert(join(&physical, name));
+                }
+                let node = self.add(new_directory(), attributes);
+                self.set_child(parent, name, node);
             }
         }
+        Ok(())
     }
 
-    fn put_hard_link(&mut self, path: &[u8], target: &[u8]) {
+    fn put_hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), Error> {
         let (target_parent, target_name) = split_bytes(target);
-        let source = self
-            .directory(target_parent, Make::Nothing)
-            .and_then(|(parent, _)| self.child(parent, target_name));
+        let mut source = None;
+        if let Some((parent, physical)) = self.directory(target_parent, Make::Copy)? {
+            source = match self.child(parent, target_name) {
+                Some(own) => Some(own),
+                None => self.copy_file(parent, target_name, &physical, path)?,
+            };
+        }
         let (parent, name) = split_bytes(path);
         match source {
             Some(node) => {
-                if let Some((parent, _)) = self.directory(parent, Make::Replacing) {
+                if let Some((parent, _)) = self.directory(parent, Make::Replacing)? {
                     self.set_child(parent, name, node);
                 }
             }
             // What it names is in a layer below; what this layer had there is gone all the same.
             None => {
-                if let Some((parent, _)) = self.directory(parent, Make::Nothing) {
+                if let Some((parent, _)) = self.directory(parent, Make::Nothing)? {
                     self.remove_child(parent, name);
                 }
             }
         }
+        Ok(())
     }
 
     /// Keeps a whiteout as the file that it is in the archive.
-    fn put_plain_whiteout(&mut self, entry: &Entry<'_>) {
+    fn put_plain_whiteout(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
         let parent = match entry.kind {
             Kind::Opaque => entry.path,
             _ => split_bytes(entry.path).0,
         };
-        if self.directory(parent, Make::Missing).is_none() {
-            return;
+        if self.directory(parent, Make::Missing)?.is_none() {
+            return Ok(());
         }
         let path = if entry.kind == Kind::Opaque {
-            join(entry.path, b".wh..wh..opq")
+            join(entry.path, OPAQUE_MARKER)
         } else {
             let (parent, name) = split_bytes(entry.path);
             join(parent, &[b".wh.", name].concat())
@@ -286,104 +318,24 @@ impl Expected {
             xattrs: Box::default(),
             ..Attributes::of(entry)
         };
-        let empty = NodeKind::File {
-            size: 0,
-            content: ContentHasher::new().finish(),
-        };
-        self.put(&path, empty, attributes);
-    }
-
-    /// Returns the paths on disk of the directories that are opaque so far.
-    fn opaque_directories(&self) -> BTreeSet<Vec<u8>> {
-        let mut found = BTreeSet::new();
-        let mut ahead = vec![(Vec::new(), ROOT)];
-        while let Some((path, node)) = ahead.pop() {
-            if let NodeKind::Directory { opaque, children } = &self.nodes[node].kind {
-                ahead.extend(children.iter().map(|(name, child)| (join(&path, name), *child)));
-                if *opaque {
-                    found.insert(path);
-                }
-            }
-        }
-        found
-    }
-
-    fn apply_whiteouts(&mut self) {
-        let whiteouts = std::mem::take(&mut self.whiteouts);
-        let markers = std::mem::take(&mut self.opaques);
-        let mut opaque = self.opaque_directories();
-        let mut missing = Vec::new();
-        for path in &markers {
-            match self.directory(path, Make::Nothing) {
-                Some((_, physical)) => {
-                    opaque.insert(physical);
-                }
-                None => missing.push(path),
-            }
-        }
-        let mut left = Vec::new();
-        for path in &whiteouts {
-            let (parent, name) = split_bytes(path);
-            let found = self
-                .directory(parent, Make::Nothing)
-                .and_then(|(parent, physical)| Some((self.child(parent, name)?, physical)));
-            match found {
-                Some((node, physical)) if self.is_directory(node) => {
-                    opaque.insert(join(&physical, name));
-                }
-                Some(_) => {}
-                None => left.push(path),
-            }
-        }
-        for path in left {
-            let (parent, name) = split_bytes(path);
-            if has_opaque(parent, &markers) || has_opaque(parent, &opaque) {
-                continue;
-            }
-            if let Some((parent, physical)) = self.directory(parent, Make::Missing)
-                && !has_opaque(&physical, &opaque)
-                && self.child(parent, name).is_none()
-            {
-                let node = self.add(NodeKind::Whiteout, None);
-                self.set_child(parent, name, node);
-            }
-        }
-        for path in missing {
-            let (parent, _) = split_bytes(path);
-            if has_opaque(parent, &markers) || has_opaque(parent, &opaque) {
-                continue;
-            }
-            if let Some((_, physical)) = self.directory(path, Make::Missing)
-                && !has_opaque(&physical, &opaque)
-            {
-                opaque.insert(physical);
-            }
-        }
-        for path in opaque {
-            if let Some((node, _)) = self.directory(&path, Make::Nothing)
-                && let NodeKind::Directory { opaque, .. } = &mut self.nodes[node].kind
-            {
-                *opaque = true;
-            }
-        }
+        self.put(&path, empty_file(), attributes)
     }
 }
 
-impl EntrySink for Expected {
+impl EntrySink for Expected<'_> {
     fn entry(&mut self, entry: &Entry<'_>, content: &mut dyn Content) -> Result<(), Error> {
         self.first_time.get_or_insert(entry.mtime);
         let kind = match entry.kind {
             Kind::Directory => {
-                self.put_directory(entry);
-                return Ok(());
+                return self.put_directory(entry);
             }
             Kind::HardLink { target } => {
-                self.put_hard_link(entry.path, target);
-                return Ok(());
+                return self.put_hard_link(entry.path, target);
             }
+            // These were taken into account before the first entry.
+            Kind::Whiteout | Kind::Opaque if self.below.is_some() => return Ok(()),
             Kind::Whiteout | Kind::Opaque if self.whiteout_form == Whiteouts::Oci => {
-                self.put_plain_whiteout(entry);
-                return Ok(());
+                return self.put_plain_whiteout(entry);
             }
             Kind::Whiteout => {
                 self.whiteouts.insert(entry.path.to_vec());
@@ -408,17 +360,29 @@ impl EntrySink for Expected {
             Kind::BlockDevice { major, minor } => NodeKind::BlockDevice { major, minor },
             Kind::Fifo => NodeKind::Fifo,
         };
-        self.put(entry.path, kind, Attributes::of(entry));
-        Ok(())
+        self.put(entry.path, kind, Attributes::of(entry))
     }
 
     fn finish(&mut self) -> Result<(), Error> {
-        self.apply_whiteouts();
-        Ok(())
+        if self.below.is_some() {
+            self.apply_removals()
+        } else if self.whiteout_form == Whiteouts::Oci {
+            let fresh = std::mem::take(&mut self.fresh);
+            self.make_all_opaque(&fresh)
+        } else {
+            self.apply_whiteouts()
+        }
     }
 }
 
-fn new_directory() -> NodeKind {
+fn empty_file() -> NodeKind {
+    NodeKind::File {
+        size: 0,
+        content: ContentHasher::new().finish(),
+    }
+}
+
+pub(super) fn new_directory() -> NodeKind {
     NodeKind::Directory {
         children: BTreeMap::new(),
         opaque: false,

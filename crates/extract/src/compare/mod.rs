@@ -4,11 +4,14 @@
 //! the rules of the writer, it is the tree that the writer makes. Then the directory is walked ([`actual`]) and each name in
 //! it is held against that tree. Nothing is written, nothing is followed, and files are read once.
 //!
+//! A layer that was extracted on top of those below it is held against the tree that it makes there ([`compare_layer_on`]).
+//!
 //! Memory is some 300 bytes an entry.
 
 mod actual;
 mod content;
 mod expected;
+mod removals;
 
 use std::fmt;
 use std::io::Read;
@@ -18,6 +21,7 @@ use unlade_sys::Dir;
 
 use self::actual::Walk;
 use self::expected::Expected;
+use crate::lower::{Lower, Removals};
 use crate::{Error, LayerReport, Options, Progress, RawPath, Summary, confined, pipeline};
 
 /// How many differences are kept; the others are counted.
@@ -149,6 +153,34 @@ pub fn compare_layer<R: Read + Send>(
             // Such a directory is made again on top of the layers below, and nobody uses this one.
             return Ok((report, Comparison::default()));
         }
+        let comparison = Walk::new(&expected, options.ownership, recorded, progress).run(target)?;
+        Ok((report, comparison))
+    })
+}
+
+/// Holds the directory `target` against the layer that `input` delivers as [`compare_layer`] does, where the layer was
+/// extracted on top of those in `lower`, see [`extract_layer_on`](crate::extract_layer_on).
+///
+/// `removals` are those of the same layer. What `lower` shows is taken for whole.
+///
+/// # Errors
+/// As [`compare_layer`]; moreover what is below cannot be read.
+#[expect(clippy::too_many_arguments, reason = "those of `compare_layer` and what is below")]
+pub fn compare_layer_on<R: Read + Send>(
+    input: R,
+    target: &Dir,
+    lower: &dyn Lower,
+    removals: &Removals,
+    blob_algorithm: Algorithm,
+    diff_algorithm: Algorithm,
+    options: &Options,
+    recorded: &Summary,
+    progress: &Progress,
+) -> Result<(LayerReport, Comparison), Error> {
+    confined(options.confine.then_some(target), || {
+        let mut expected = Expected::on_top(options, lower, removals)?;
+        let limits = &options.limits;
+        let report = pipeline::run(input, &mut expected, blob_algorithm, diff_algorithm, limits, progress)?;
         let comparison = Walk::new(&expected, options.ownership, recorded, progress).run(target)?;
         Ok((report, comparison))
     })

@@ -18,7 +18,7 @@ use crate::lower::{Lower, LowerKind, LowerNode, Removals};
 use crate::{Error, Note, Whiteouts};
 
 /// The tree below without what the layer removes. All paths are paths on disk: there is no link in them.
-pub(super) struct Below<'a> {
+pub(crate) struct Below<'a> {
     lower: &'a dyn Lower,
     /// What whiteouts remove.
     removed: BTreeSet<Vec<u8>>,
@@ -39,7 +39,7 @@ impl fmt::Debug for Below<'_> {
 
 impl<'a> Below<'a> {
     /// Removes what `removals` say, in the order of paths, each found through the links that are left.
-    pub(super) fn new(lower: &'a dyn Lower, removals: &Removals) -> Result<Self, Error> {
+    pub(crate) fn new(lower: &'a dyn Lower, removals: &Removals) -> Result<Self, Error> {
         let mut below = Self {
             lower,
             removed: BTreeSet::new(),
@@ -73,15 +73,20 @@ impl<'a> Below<'a> {
     }
 
     /// Returns what is at `path`; `entry` is what an error is about.
-    pub(super) fn look_up(&self, path: &[u8], entry: &[u8]) -> Result<Option<LowerNode>, Error> {
+    pub(crate) fn look_up(&self, path: &[u8], entry: &[u8]) -> Result<Option<LowerNode>, Error> {
         if self.is_hidden(path) {
             return Ok(None);
         }
         self.lower.look_up(path).map_err(failed(entry))
     }
 
-    pub(super) fn open(&self, path: &[u8], entry: &[u8]) -> Result<File, Error> {
+    pub(crate) fn open(&self, path: &[u8], entry: &[u8]) -> Result<File, Error> {
         self.lower.open(path).map_err(failed(entry))
+    }
+
+    /// Takes what whiteouts remove, and the directories that are cleared. From then on the whole tree below is seen.
+    pub(crate) fn take_removals(&mut self) -> (BTreeSet<Vec<u8>>, BTreeSet<Vec<u8>>) {
+        (std::mem::take(&mut self.removed), std::mem::take(&mut self.cleared))
     }
 
     fn is_hidden(&self, path: &[u8]) -> bool {
@@ -183,8 +188,8 @@ impl DirectoryWriter<'_> {
     /// Makes the whiteouts and opaque directories of a layer that was extracted against those below it.
     pub(super) fn apply_removals(&mut self) -> Result<(), Error> {
         let Some(below) = &mut self.below else { return Ok(()) };
-        let (removed, cleared) = (std::mem::take(&mut below.removed), std::mem::take(&mut below.cleared));
-        // The whole tree below is looked at from here on, so parents are taken from what it was; hidden ones are skipped.
+        // Parents are taken from what the tree was; hidden ones are skipped.
+        let (removed, cleared) = below.take_removals();
         let mut opaque = BTreeSet::new();
         let mut left = Vec::new();
         for path in &removed {
@@ -303,7 +308,7 @@ impl DirectoryWriter<'_> {
 }
 
 /// Says whether a directory above `path` is one of `paths`.
-fn is_below(path: &[u8], paths: &BTreeSet<Vec<u8>>) -> bool {
+pub(crate) fn is_below(path: &[u8], paths: &BTreeSet<Vec<u8>>) -> bool {
     let mut above = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     above.any(|(at, _)| paths.contains(&path[..at]))
 }

@@ -33,7 +33,7 @@ use unlade_sys::Dir;
 
 use self::attributes::{Attributes, Environment, creation_mode};
 pub(crate) use self::attributes::{OVERRIDE_STAT, device_name};
-use self::below::Below;
+pub(crate) use self::below::{Below, is_below};
 pub use self::content::FileContent;
 use self::directories::Directories;
 pub(crate) use self::parents::join;

@@ -9,3 +9,4 @@ mod stacks;
 mod support;
 mod unpack;
 mod verify;
+mod verify_stacks;

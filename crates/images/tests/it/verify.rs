@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use unlade_images::{Damage, DamageKind, Depth, Mending, Verification};
+use unlade_images::{Damage, DamageKind, Depth, Lost, LostLayer, Mending, Verification};
 
 use crate::support::{Fixture, bring_in, bring_in_layer, image, layer, manifest_of, overwrite, platform, reference};
 
@@ -23,6 +23,13 @@ fn garble(path: &Path) {
     bytes[middle] ^= 0xff;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(path, bytes).unwrap();
+}
+
+fn lost_layer(lost: &Lost) -> &LostLayer {
+    match lost {
+        Lost::Layer(layer) => layer,
+        other => panic!("no layer: {other:?}"),
+    }
 }
 
 #[test]
@@ -128,6 +135,7 @@ fn what_is_damaged_is_not_used_and_can_be_brought_in_again() {
         match (&damage.kind, mending) {
             (DamageKind::Document { digest, .. }, Mending::Done) => fixture.store.blobs().verify(digest).unwrap(),
             (DamageKind::Blob { digest, .. }, Mending::BringIn(lost)) => {
+                let lost = lost_layer(lost);
                 assert!(!lost.extract && lost.blob.digest == *digest && lost.diff_id == a.diff_id);
                 assert!(!fixture.store.blobs().contains(digest).unwrap());
                 assert!(bring_in_layer(
@@ -139,6 +147,7 @@ fn what_is_damaged_is_not_used_and_can_be_brought_in_again() {
                 ));
             }
             (DamageKind::Directory { .. }, Mending::BringIn(lost)) => {
+                let lost = lost_layer(lost);
                 assert!(lost.extract && lost.blob.digest == b.digest && lost.blob.size == b.bytes.len() as u64);
                 assert!(bring_in_layer(&lost.store, &lost.blob, &lost.diff_id, &[], true));
             }
@@ -198,7 +207,13 @@ fn what_an_artifact_lacks_is_found_at_a_glance() {
         assert_eq!(told(&verification), missing, "{depth:?}");
         // Taken out of use, it is missing all the same.
         let mendings = store.set_aside(&verification).unwrap();
-        assert!(matches!(mendings[..], [Mending::Hopeless]), "{mendings:?}");
+        let [Mending::BringIn(lost)] = &mendings[..] else {
+            panic!("{mendings:?}")
+        };
+        assert!(
+            matches!(&**lost, Lost::Blob(blob) if blob.blob.digest == layer.digest && !blob.is_manifest),
+            "{lost:?}"
+        );
     }
     store.put_blob(&manifest.get().layers[0], &layer.bytes).unwrap();
     assert_eq!(told(&store.verify(Depth::Deep).unwrap()), [""; 0]);

@@ -3,7 +3,7 @@
 mod archive;
 mod docker;
 mod hostile;
-mod kills;
+mod memory;
 mod real;
 
 use std::fs::{self, File};

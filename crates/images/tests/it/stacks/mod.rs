@@ -1,7 +1,8 @@
 //! Stacks of layers, made into a tree in several ways, and in a model: all must agree.
 //!
 //! The ways: the layer directories as the kernel's overlayfs shows them, the same as our own view shows them, unpacked from
-//! the directories, and unpacked from the blobs.
+//! the directories, and unpacked from the blobs. And a deep look at the store must find each directory to be what its layer
+//! makes, alone or on top of the others.
 //!
 //! The same stacks go through `umoci`, another program that was written from the same specification.
 //!
@@ -15,7 +16,7 @@ mod umoci;
 
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use unlade_extract::Progress;
-use unlade_images::{Image, UnpackOptions, UnpackSource};
+use unlade_images::{Depth, Image, UnpackOptions, UnpackSource};
 use unlade_test_support::TreeSnapshot;
 
 use self::generate::{Bias, Op, pack, stacks};
@@ -77,6 +78,14 @@ fn compare(fixture: &Fixture, brought: &Image, model: &Model, with_kernel: bool)
         .map_err(|error| error.to_string())?;
     drop(view);
     same("the view", &sink.shown(), Links::Some, false)?;
+
+    // Where the kernel is asked as well, the stacks are of the same kinds.
+    if !with_kernel {
+        let verification = fixture.store.verify(Depth::Deep).map_err(|error| error.to_string())?;
+        if !verification.damage.is_empty() || verification.not_compared > 0 {
+            return Err(format!("a deep look:\n{verification:#?}"));
+        }
+    }
 
     if with_kernel {
         let mut directories = brought.overlay_directories().ok_or("a directory is missing")?;

@@ -1,18 +1,19 @@
 //! Is everything there that the database names, and is it what it should be?
 
+mod compare;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use unlade_extract::{Comparison, Difference, Limits, Options, Privilege, Progress, Summary, Whiteouts, compare_layer};
-use unlade_metadata::{BlobRecord, ImageContent, LayerDirectoryRecord, LayerForm};
+use unlade_extract::Difference;
+use unlade_metadata::{BlobRecord, ImageContent, ImageLayer, LayerDirectoryRecord};
 use unlade_oci::Digest;
 use unlade_reference::Reference;
-use unlade_sys::Dir;
 
 use crate::image;
 use crate::listing::summary;
-use crate::store::{is_in_place, meant};
+use crate::store::is_in_place;
 use crate::{Artifact, Error, Store};
 
 /// How closely a store is looked at.
@@ -38,8 +39,8 @@ pub struct Verification {
     pub directories: u64,
     /// How many entries of layer directories were held against their layers.
     pub entries: u64,
-    /// Layer directories that could not be held against anything: the store does not keep their blobs, or they were
-    /// extracted against layers below.
+    /// Layer directories that could not be held against anything: the store does not keep their blobs, or they lie on top of
+    /// something that is damaged itself.
     pub not_compared: u64,
     /// Files and directories in layer directories that this user may not read.
     pub unreadable: u64,
@@ -238,6 +239,8 @@ struct Check<'a> {
     hashed: BTreeMap<Digest, bool>,
     verified_blobs: Vec<Digest>,
     verified_directories: Vec<i64>,
+    /// Those that what lies on top of them cannot be held against.
+    damaged_directories: BTreeSet<PathBuf>,
     result: Verification,
 }
 
@@ -255,6 +258,7 @@ impl<'a> Check<'a> {
             hashed: BTreeMap::new(),
             verified_blobs: Vec::new(),
             verified_directories: Vec::new(),
+            damaged_directories: BTreeSet::new(),
             result: Verification {
                 depth,
                 blobs: 0,
@@ -389,33 +393,25 @@ impl<'a> Check<'a> {
     }
 
     fn directories(&mut self) -> Result<(), Error> {
-        for (row, record) in self.store.database.layer_directories()? {
-            self.result.directories += 1;
-            let trusted = self.store.trusts(&record.durability);
-            let layer = self.store.database.layer(&record.diff_id)?;
-            let is_empty = match record.chain_id {
-                Some(_) => record.entries == 0,
-                None => layer.as_ref().is_some_and(|layer| layer.is_empty),
+        let directories = self.store.database.layer_directories()?;
+        // What lies on top of others is held against them, so they come first.
+        let (chained, own): (Vec<_>, Vec<_>) = directories
+            .into_iter()
+            .partition(|(_, record)| record.chain_id.is_some());
+        for (row, record) in own {
+            self.directory(row, &record, None)?;
+        }
+        let mut stacks = Vec::with_capacity(chained.len());
+        for (row, record) in chained {
+            let layers = match &record.chain_id {
+                Some(chain_id) if self.is_deep() => self.store.database.stack(&record.diff_id, chain_id)?,
+                _ => Vec::new(),
             };
-            let path = record.path();
-            let compared = if !is_in_place(&path, is_empty) {
-                Compared::Problem(DirectoryProblem::Missing)
-            } else if self.is_deep() {
-                let summary = self.store.database.directory_summary(row)?.map(summary);
-                self.compare(&record, &path, &summary.unwrap_or_default())?
-            } else {
-                Compared::NotAtAll
-            };
-            match compared {
-                Compared::Whole if !trusted => self.verified_directories.push(row),
-                Compared::Whole => {}
-                // Whatever a power loss has left of it, nothing here tells.
-                Compared::NotAtAll if self.is_deep() && !trusted && record.chain_id.is_none() => {
-                    self.directory_damage(row, &record, path, DirectoryProblem::Doubtful)?;
-                }
-                Compared::NotAtAll => self.result.doubtful += u64::from(!trusted),
-                Compared::Problem(problem) => self.directory_damage(row, &record, path, problem)?,
-            }
+            stacks.push((layers, row, record));
+        }
+        stacks.sort_by_key(|(layers, ..)| layers.len());
+        for (layers, row, record) in stacks {
+            self.directory(row, &record, Some(&layers))?;
         }
         // Blobs that no directory was held against.
         if self.is_deep() {
@@ -426,6 +422,42 @@ impl<'a> Check<'a> {
                     self.blob_damage(&record.digest, problem)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Looks at one directory; `stack` are the layers up to its own, if it was extracted on top of others.
+    fn directory(
+        &mut self,
+        row: i64,
+        record: &LayerDirectoryRecord,
+        stack: Option<&[ImageLayer]>,
+    ) -> Result<(), Error> {
+        self.result.directories += 1;
+        let trusted = self.store.trusts(&record.durability);
+        let layer = self.store.database.layer(&record.diff_id)?;
+        let is_empty = match record.chain_id {
+            Some(_) => record.entries == 0,
+            None => layer.as_ref().is_some_and(|layer| layer.is_empty),
+        };
+        let path = record.path();
+        let compared = if !is_in_place(&path, is_empty) {
+            Compared::Problem(DirectoryProblem::Missing)
+        } else if self.is_deep() {
+            let summary = self.store.database.directory_summary(row)?.map(summary);
+            self.compare(record, &path, &summary.unwrap_or_default(), stack)?
+        } else {
+            Compared::NotAtAll
+        };
+        match compared {
+            Compared::Whole if !trusted => self.verified_directories.push(row),
+            Compared::Whole => {}
+            // Whatever a power loss has left of it, nothing here tells.
+            Compared::NotAtAll if self.is_deep() && !trusted && record.chain_id.is_none() => {
+                self.directory_damage(row, record, path, DirectoryProblem::Doubtful)?;
+            }
+            Compared::NotAtAll => self.result.doubtful += u64::from(!trusted),
+            Compared::Problem(problem) => self.directory_damage(row, record, path, problem)?,
         }
         Ok(())
     }
@@ -441,6 +473,7 @@ impl<'a> Check<'a> {
         if !still.iter().any(|(other, same)| *other == row && same == record) {
             return Ok(());
         }
+        self.damaged_directories.insert(path.clone());
         let needed = path.clone();
         let kind = DamageKind::Directory {
             path,
@@ -450,89 +483,6 @@ impl<'a> Check<'a> {
         };
         self.found(kind, |image| image.directories.contains(&needed));
         Ok(())
-    }
-
-    /// Holds a directory against one of the blobs that its layer comes as, and hashes that blob on the way.
-    fn compare(&mut self, record: &LayerDirectoryRecord, path: &Path, summary: &Summary) -> Result<Compared, Error> {
-        if record.chain_id.is_some() {
-            self.result.not_compared += 1;
-            return Ok(Compared::NotAtAll);
-        }
-        for source in self.store.database.blobs_of_layer(&record.diff_id)? {
-            if !self.blobs.contains_key(&source.blob) || self.hashed.get(&source.blob) == Some(&false) {
-                continue;
-            }
-            match self.compare_with(&source.blob, record, path, summary) {
-                Ok(comparison) => {
-                    self.hashed.insert(source.blob, true);
-                    self.result.entries += comparison.entries;
-                    self.result.unreadable += comparison.unreadable;
-                    return Ok(match comparison.count {
-                        0 => Compared::Whole,
-                        count => Compared::Problem(DirectoryProblem::Differs {
-                            differences: comparison.differences,
-                            count,
-                        }),
-                    });
-                }
-                Err(failure) => {
-                    // Either the blob is bad, or the directory cannot be read.
-                    let size = self.blobs.get(&source.blob).map_or(0, |blob| blob.size);
-                    match self.blob_problem(&source.blob, size, true)? {
-                        Some(problem) => self.blob_damage(&source.blob, problem)?,
-                        None => return Ok(Compared::Problem(DirectoryProblem::Unreadable { reason: failure })),
-                    }
-                }
-            }
-        }
-        self.result.not_compared += 1;
-        Ok(Compared::NotAtAll)
-    }
-
-    fn compare_with(
-        &self,
-        blob: &Digest,
-        record: &LayerDirectoryRecord,
-        path: &Path,
-        summary: &Summary,
-    ) -> Result<Comparison, String> {
-        let told = |error: &dyn std::error::Error| {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text = format!("{text}: {error}");
-                cause = error.source();
-            }
-            text
-        };
-        let input = self.store.blobs().open_blob(blob).map_err(|error| told(&error))?;
-        let directory = Dir::open(path).map_err(|error| told(&error))?;
-        let options = Options {
-            whiteouts: match record.place.form {
-                LayerForm::Overlay => Whiteouts::Overlay,
-                LayerForm::Oci => Whiteouts::Oci,
-            },
-            ownership: meant(record.place.ownership),
-            privilege: Privilege::of_process(),
-            limits: no_limits(),
-            confine: true,
-        };
-        let (blob_algorithm, diff_algorithm) = (blob.algorithm(), record.diff_id.algorithm());
-        let progress = Progress::new();
-        let (report, comparison) = compare_layer(
-            input,
-            &directory,
-            blob_algorithm,
-            diff_algorithm,
-            &options,
-            summary,
-            &progress,
-        )
-        .map_err(|error| told(&error))?;
-        if report.blob.digest != *blob || report.raw.digest != record.diff_id {
-            return Err(format!("the blob {blob} does not hold the layer {}", record.diff_id));
-        }
-        Ok(comparison)
     }
 
     /// Looks for layers of which nothing is left at all.
@@ -561,22 +511,5 @@ impl<'a> Check<'a> {
             }
         }
         Ok(self.result)
-    }
-}
-
-/// What is in the store was within somebody's limits once.
-fn no_limits() -> Limits {
-    Limits {
-        raw_bytes: None,
-        total_raw_bytes: None,
-        ratio: None,
-        file_bytes: None,
-        entries: u64::MAX,
-        path_bytes: u64::MAX,
-        depth: u64::MAX,
-        xattr_bytes: u64::MAX,
-        extension_bytes: u64::MAX,
-        deferred_bytes: u64::MAX,
-        zstd_window_log: 31,
     }
 }

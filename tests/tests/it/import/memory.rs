@@ -1,58 +1,16 @@
-//! Imports that are killed at any moment, and how much memory one takes.
+//! How much memory an import takes.
 
 use std::io::{PipeWriter, Write as _};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use tar::{Builder, Header};
 use unlade_oci::{Algorithm, Hasher};
-use unlade_test_support::{Compression, ImageBuilder, LayerBuilder};
 use unlade_tests::Home;
 
-use super::{assert_sound, exported, imported};
-use crate::support::noise;
-
-/// At how many moments an import is killed.
-const MOMENTS: u32 = 20;
 /// What an import of any size may take.
 const MEMORY: u64 = 64 << 20;
-
-#[test]
-fn a_killed_import_leaves_nothing_that_the_next_does_not_mend() {
-    let layer = |name: &str| {
-        let files = (0..40).fold(LayerBuilder::new(), |layer, file| {
-            layer.file(format!("{name}/{file}"), noise(&format!("{name}{file}"), 50_000))
-        });
-        files.build(Compression::Gzip)
-    };
-    let image = ImageBuilder::new().layers(["a", "b", "c", "d"].map(layer)).build();
-    for form in ["oci-archive", "docker-archive", "oci-layout"] {
-        let (_from, reference, path) = exported(&image, form);
-        let home = Home::new();
-        let since = Instant::now();
-        imported(&home, &path, &[]);
-        let whole = since.elapsed();
-        home.unlade(["rm", &reference]).run().success();
-        let mut killed = 0;
-        for moment in 0..MOMENTS.div_ceil(3) {
-            let mut import = home.unlade(["import"]).args([&path]).start();
-            thread::sleep(whole * (3 * moment + 1) / MOMENTS);
-            killed += u32::from(import.goes_on());
-            drop(import);
-            // Whatever moment that was: the next command works, and so does the same once more.
-            let images = home.images();
-            assert!(images.is_empty() || images == [reference.clone()], "{images:?}");
-            let again = imported(&home, &path, &[]);
-            assert!(again.directories.iter().all(|directory| directory.is_dir()));
-            assert_sound(&home);
-            home.unlade(["rm", &reference]).run().success();
-            let left = home.leftovers();
-            left.assert_nothing();
-        }
-        assert!(killed > 0, "{form}: no import was killed");
-    }
-}
 
 /// Writes docker's archive of one layer that holds one file of zeros, without ever having it in memory.
 fn write_zeros(out: PipeWriter, size: u64) {

@@ -3,6 +3,7 @@
 //! A benchmark that compares different work misleads, so every row comes with what was done in it. What the figures mean
 //! and what they do not is written in `docs/performance.md`.
 
+mod chart;
 mod child;
 mod disk;
 mod filler;
@@ -19,7 +20,9 @@ mod pull;
 mod ranges;
 mod registry;
 mod statistics;
+mod system_calls;
 mod table;
+mod unpack;
 mod warm;
 
 use std::fs;
@@ -41,18 +44,30 @@ pub(crate) struct Args {
     /// What to measure [default: warm and memory; with --check instructions]
     #[arg(value_enum)]
     what: Vec<What>,
-    /// An image for `pull`, repeatable [default: debian, many and large]
+    /// An image for `pull` and `unpack`, repeatable [default: debian, many and large]
     #[arg(long = "image", value_name = "NAME", value_enum)]
     images: Vec<Image>,
-    /// The filesystem for `pull`, made anew for every run; takes root
+    /// A program for `pull`, repeatable [default: all that are installed, without the two over crates]
+    #[arg(long = "program", value_name = "NAME", value_enum)]
+    programs: Vec<peers::Name>,
+    /// Let `pull` count system calls, too, in one more run of each program
+    #[arg(long)]
+    system_calls: bool,
+    /// The filesystem for `pull` and `unpack`, made anew for every run; takes root
     #[arg(long, value_enum, default_value_t = Filesystem::Ext4)]
     fs: Filesystem,
-    /// How often `memory` and `pull` measure each thing
+    /// How often `memory`, `pull` and `unpack` measure each thing
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// Write all figures to a file as JSON, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw the figures of `pull` into an SVG file
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+    /// Measure nothing and draw what an earlier run has written with --json, repeatable
+    #[arg(long = "from", value_name = "FILE", requires = "chart", conflicts_with_all = ["what", "json", "bless", "check"])]
+    from: Vec<PathBuf>,
     /// Measure this program instead of building one; repeat it to compare builds
     #[arg(long = "binary", value_name = "PATH")]
     binaries: Vec<PathBuf>,
@@ -78,6 +93,8 @@ enum What {
     Memory,
     /// Pulls from a real registry onto a new filesystem, beside other programs and beside the machine's floor
     Pull,
+    /// A root filesystem of an image that is there, beside umoci's from a layout
+    Unpack,
     /// One large blob over one connection and over several, from a server that caps each connection and from one that does not
     Ranges,
 }
@@ -95,6 +112,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pull: Option<pull::Outcome>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    unpack: Vec<unpack::Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     ranges: Vec<ranges::Row>,
 }
 
@@ -102,6 +121,15 @@ struct Report {
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     if let [reference, directory] = &args.naive[..] {
         naive::pull(reference, Path::new(directory))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let (Some(chart), [_, ..]) = (&args.chart, &args.from[..]) {
+        let reports = args
+            .from
+            .iter()
+            .map(|path| chart::read(path))
+            .collect::<Result<Vec<_>>>()?;
+        chart::write(chart, &reports)?;
         return Ok(ExitCode::SUCCESS);
     }
     let what = match &args.what[..] {
@@ -128,6 +156,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         warm: Vec::new(),
         memory: Vec::new(),
         pull: None,
+        unpack: Vec::new(),
         ranges: Vec::new(),
     };
     println!("{}", report.machine);
@@ -140,13 +169,24 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     if what.contains(&What::Memory) {
         report.memory = memory::measure(root, &programs, &work, args.runs)?;
     }
+    let images = if args.images.is_empty() {
+        &[Image::Debian, Image::Many, Image::Large]
+    } else {
+        &args.images[..]
+    };
     if what.contains(&What::Pull) {
-        let images = if args.images.is_empty() {
-            &[Image::Debian, Image::Many, Image::Large]
-        } else {
-            &args.images[..]
+        let (peers, missing) = peers::Peer::all(root, &target, &programs, &args.programs)?;
+        let plan = pull::Plan {
+            peers,
+            missing,
+            filesystem: args.fs,
+            runs: args.runs,
+            system_calls: args.system_calls,
         };
-        report.pull = Some(pull::measure(root, &programs, &work, images, args.fs, args.runs)?);
+        report.pull = Some(pull::measure(root, &plan, &work, images)?);
+    }
+    if what.contains(&What::Unpack) {
+        report.unpack = unpack::measure(root, &programs, &work, images, args.fs, args.runs)?;
     }
     if what.contains(&What::Ranges) {
         report.ranges = ranges::measure(&programs, &work, args.runs)?;
@@ -157,11 +197,15 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
         println!("\nAll figures are in {}.", path.display());
     }
+    if let Some(path) = &args.chart {
+        chart::write(path, &[serde_json::to_value(&report)?])?;
+    }
 
     let mut over = Vec::new();
     over.extend(report.instructions.iter().filter_map(instructions::Row::over_budget));
     over.extend(report.warm.iter().filter_map(warm::Row::over_budget));
     over.extend(report.memory.iter().filter_map(memory::Row::over_budget));
+    over.extend(report.unpack.iter().filter_map(unpack::Row::over_budget));
     over.extend(ranges::over_budget(&report.ranges));
     if over.is_empty() {
         return Ok(ExitCode::SUCCESS);

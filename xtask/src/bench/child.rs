@@ -21,6 +21,30 @@ pub(super) struct Usage {
     pub(super) cpu: Duration,
     /// The most memory it had resident, in bytes: program text and shared pages included.
     pub(super) peak: u64,
+    /// What it has made the kernel send to storage, now or later, in bytes; nothing of that on a filesystem in memory.
+    pub(super) written: u64,
+}
+
+/// What the kernel has counted of a process so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counters {
+    pub(super) cpu: Duration,
+    pub(super) peak: u64,
+    pub(super) written: u64,
+}
+
+impl Counters {
+    /// Looks at a running process.
+    pub(super) fn of(process: u32) -> Result<Self> {
+        let path = format!("/proc/{process}/status");
+        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let peak = status.lines().find_map(|line| kibibytes(line, "VmHWM:"));
+        Ok(Self {
+            cpu: cpu_time(process)?,
+            peak: peak.unwrap_or(0) * 1024,
+            written: written(process)?,
+        })
+    }
 }
 
 impl Usage {
@@ -30,6 +54,7 @@ impl Usage {
             wall: self.wall + next.wall,
             cpu: self.cpu + next.cpu,
             peak: self.peak.max(next.peak),
+            written: self.written + next.written,
         }
     }
 }
@@ -65,13 +90,14 @@ pub(super) fn watch(command: &mut Command) -> Result<Usage> {
         }
         std::thread::sleep(INTERVAL);
     };
-    let cpu = cpu_time(child.id())?;
+    let (cpu, written) = (cpu_time(child.id())?, written(child.id())?);
     let status = child.wait().context("cannot wait for a child")?;
     check(command, status, &mut errors)?;
     Ok(Usage {
         wall,
         cpu,
         peak: peak * 1024,
+        written,
     })
 }
 
@@ -81,6 +107,15 @@ pub(super) fn cpu_time(process: u32) -> Result<Duration> {
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     cpu_ticks(&text)
         .map(ticks)
+        .with_context(|| format!("{path} is not as expected: {text}"))
+}
+
+/// Returns how many bytes a process, and its children that it has waited for, have made the kernel send to storage.
+fn written(process: u32) -> Result<u64> {
+    let path = format!("/proc/{process}/io");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|count| count.parse().ok())
         .with_context(|| format!("{path} is not as expected: {text}"))
 }
 

@@ -86,7 +86,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if let Err(error) = child::time(Command::new("umount").arg(&self.mount)) {
+        if let Err(error) = child::time(Command::new("umount").arg("--recursive").arg(&self.mount)) {
             println!("{} stays mounted: {error:#}", self.mount.display());
         }
     }

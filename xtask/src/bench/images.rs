@@ -11,6 +11,8 @@ use clap::ValueEnum;
 pub(super) enum Image {
     /// A real Debian with nginx, in three layers
     Debian,
+    /// A small web server of made-up files, in three layers
+    Web,
     /// Sixty small layers
     Many,
     /// One layer of 1 GiB in eight files
@@ -30,6 +32,7 @@ impl Image {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Debian => "debian",
+            Self::Web => "web",
             Self::Many => "many",
             Self::Large => "large",
             Self::Dev => "dev",
@@ -43,6 +46,7 @@ impl Image {
     pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Debian => "Debian with nginx, 3 gzip layers",
+            Self::Web => "a made-up web server, 3 gzip layers",
             Self::Many => "60 small gzip layers",
             Self::Large => "one gzip layer of 1 GiB in 8 files",
             Self::Dev => "compilers, Python and JavaScript, 5 gzip layers",
@@ -64,7 +68,7 @@ impl Image {
             Self::Debian => fixtures.arg("--debian"),
             Self::Large => fixtures.arg("--large"),
             Self::Dev | Self::DevZstd | Self::Mono | Self::MonoZstd => fixtures.arg("--dev"),
-            Self::Many => &mut fixtures,
+            Self::Web | Self::Many => &mut fixtures,
         };
         let status = fixtures.status().context("cannot run this program a second time")?;
         ensure!(status.success(), "the image {} cannot be made", self.name());

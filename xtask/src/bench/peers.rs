@@ -1,13 +1,61 @@
 //! The programs that are measured beside each other, and what each of them does in a run.
 
-use std::path::Path;
+mod containerd;
+mod crates;
+
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
 
 use super::child::{self, Usage};
 use super::disk::Census;
 use super::program::{self, Program};
+use super::system_calls;
+use containerd::Daemon;
+
+/// What can be asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Name {
+    /// This program, from the sources or as given by --binary
+    Unlade,
+    /// skopeo, then umoci
+    Skopeo,
+    Podman,
+    Buildah,
+    /// With a daemon of its own and `ctr`
+    Containerd,
+    /// The simple way, a part of this benchmark
+    Naive,
+    /// A program over the crate, built when it is asked for
+    OciUnpack,
+    /// A program over the crate, built when it is asked for
+    MicrosandboxImage,
+}
+
+impl Name {
+    /// Those that are measured if none is asked for.
+    const USUAL: [Self; 6] = [
+        Self::Unlade,
+        Self::Skopeo,
+        Self::Podman,
+        Self::Buildah,
+        Self::Containerd,
+        Self::Naive,
+    ];
+
+    /// The programs that have to be installed for it.
+    fn needs(self) -> &'static [&'static str] {
+        match self {
+            Self::Skopeo => &["skopeo", "umoci"],
+            Self::Podman => &["podman"],
+            Self::Buildah => &["buildah"],
+            Self::Containerd => &["containerd", "ctr"],
+            Self::Unlade | Self::Naive | Self::OciUnpack | Self::MicrosandboxImage => &[],
+        }
+    }
+}
 
 /// A way from a registry to files.
 #[derive(Clone, Debug)]
@@ -17,40 +65,69 @@ pub(super) enum Peer {
     SkopeoUmoci,
     Podman,
     Buildah,
+    Containerd,
     /// [`super::naive`].
     Naive,
+    /// A program of `tests/peers`, by its path.
+    OciUnpack(PathBuf),
+    /// A program of `tests/peers`, by its path.
+    MicrosandboxImage(PathBuf),
 }
 
 impl Peer {
-    /// Returns what there is on this machine, and the names of what is not.
-    pub(super) fn all(programs: &[Program]) -> (Vec<Self>, Vec<&'static str>) {
-        let mut peers: Vec<_> = programs.iter().cloned().map(Self::Unlade).collect();
-        let mut missing = Vec::new();
-        let others = [
-            (Self::SkopeoUmoci, &["skopeo", "umoci"][..]),
-            (Self::Podman, &["podman"]),
-            (Self::Buildah, &["buildah"]),
-        ];
-        for (peer, needed) in others {
-            let absent: Vec<_> = needed.iter().copied().filter(|name| !is_installed(name)).collect();
-            if absent.is_empty() {
-                peers.push(peer);
+    /// Returns those `wanted`, or the usual ones that there are on this machine; and the names of what is not. What was
+    /// asked for and is not there is an error.
+    pub(super) fn all(
+        root: &Path,
+        target: &Path,
+        programs: &[Program],
+        wanted: &[Name],
+    ) -> Result<(Vec<Self>, Vec<&'static str>)> {
+        let (mut peers, mut missing) = (Vec::new(), Vec::new());
+        for name in if wanted.is_empty() { &Name::USUAL[..] } else { wanted } {
+            let absent = || name.needs().iter().copied().filter(|program| !is_installed(program));
+            if absent().next().is_some() {
+                missing.extend(absent());
+                continue;
             }
-            missing.extend(absent);
+            match name {
+                Name::Unlade => peers.extend(programs.iter().cloned().map(Self::Unlade)),
+                Name::Skopeo => peers.push(Self::SkopeoUmoci),
+                Name::Podman => peers.push(Self::Podman),
+                Name::Buildah => peers.push(Self::Buildah),
+                Name::Containerd => peers.push(Self::Containerd),
+                Name::Naive => peers.push(Self::Naive),
+                Name::OciUnpack => peers.push(Self::OciUnpack(crates::build(root, target, "oci-unpack")?)),
+                Name::MicrosandboxImage => {
+                    peers.push(Self::MicrosandboxImage(crates::build(
+                        root,
+                        target,
+                        "microsandbox-image",
+                    )?));
+                }
+            }
         }
-        peers.push(Self::Naive);
-        (peers, missing)
+        ensure!(
+            wanted.is_empty() || missing.is_empty(),
+            "not installed: {}",
+            missing.join(", ")
+        );
+        Ok((peers, missing))
     }
 
     /// Returns how tables call it.
     pub(super) fn label(&self) -> String {
         match self {
-            Self::Unlade(program) => program.label.clone(),
-            Self::SkopeoUmoci => "skopeo + umoci".to_owned(),
-            Self::Podman => "podman".to_owned(),
-            Self::Buildah => "buildah".to_owned(),
-            Self::Naive => "naive".to_owned(),
+            Self::Unlade(program) => program.label.as_str(),
+            Self::SkopeoUmoci => "skopeo + umoci",
+            Self::Podman => "podman",
+            Self::Buildah => "buildah",
+            Self::Containerd => "containerd",
+            Self::Naive => "naive",
+            Self::OciUnpack(_) => "oci-unpack",
+            Self::MicrosandboxImage(_) => "microsandbox-image",
         }
+        .to_owned()
     }
 
     /// Returns the versions of what runs.
@@ -63,7 +140,10 @@ impl Peer {
             }
             Self::Podman => version("podman", &["--version"]),
             Self::Buildah => version("buildah", &["--version"]),
+            Self::Containerd => version("containerd", &["--version"]),
             Self::Naive => "of this source tree".to_owned(),
+            Self::OciUnpack(_) => "crate 0.2.0".to_owned(),
+            Self::MicrosandboxImage(_) => "crate 0.7.13".to_owned(),
         }
     }
 
@@ -82,9 +162,19 @@ impl Peer {
                 "no blobs kept; digests and diff IDs checked; a directory for each layer, as overlayfs has it, with owners, \
                  modes, times, attributes, devices; a database of images"
             }
+            Self::Containerd => {
+                "blobs kept; digests and diff IDs checked; a directory for each layer, as overlayfs has it, with owners, \
+                 modes, times, attributes, devices; a database of images; the start of the daemon is not counted"
+            }
             Self::Naive => {
                 "blobs kept in files; digests checked; a directory for each layer with modes and times; download, \
                  verification and extraction one after the other, layers in parallel"
+            }
+            Self::OciUnpack(_) => {
+                "digests checked; one merged tree with owners as root, modes, times; one layer after the other"
+            }
+            Self::MicrosandboxImage(_) => {
+                "digests and diff IDs checked; an EROFS image for each layer, and one of the names of all; layers in parallel"
             }
         }
     }
@@ -95,43 +185,78 @@ impl Peer {
             Self::Unlade(_) => "a merged tree (layer directories are merged by a mount)",
             Self::SkopeoUmoci => "separate layers; a record of images; resuming",
             Self::Podman | Self::Buildah => "the blobs",
+            Self::Containerd => "work without a daemon",
             Self::Naive => {
                 "diff IDs, owners, devices and FIFOs (empty files), attributes, whiteouts (files named .wh.…), limits, \
                  resuming, a record of images"
             }
+            Self::OciUnpack(_) => {
+                "the blobs, diff IDs, FIFOs and devices, attributes, removal of whole directories (a whiteout of one is an \
+                 error), separate layers, a record of images, resuming"
+            }
+            Self::MicrosandboxImage(_) => "files (none are made, the images have to be mounted), attributes",
         }
+    }
+
+    /// Says whether files are made, so that it can be held against others that make them.
+    pub(super) fn makes_files(&self) -> bool {
+        !matches!(self, Self::MicrosandboxImage(_))
     }
 
     /// Pulls `reference` onto an empty filesystem.
     pub(super) fn pull(&self, reference: &str, disk: &Path) -> Result<Usage> {
-        let begin = |name: &str| {
-            let mut command = Command::new(name);
+        if matches!(self, Self::Containerd) {
+            return Daemon::start(disk)?.watch(reference);
+        }
+        let mut sum = Usage::default();
+        for mut command in self.commands(reference, disk)? {
+            sum = sum.then(child::watch(&mut command)?);
+        }
+        Ok(sum)
+    }
+
+    /// Pulls under strace and returns the number of system calls, or nothing where they cannot be counted.
+    pub(super) fn count_calls(&self, reference: &str, disk: &Path) -> Result<Option<u64>> {
+        if matches!(self, Self::Containerd) {
+            return Daemon::start(disk)?.count_calls(reference);
+        }
+        let mut sum = 0;
+        for command in self.commands(reference, disk)? {
+            let Some(calls) = system_calls::count(&command, disk)? else {
+                return Ok(None);
+            };
+            sum += calls;
+        }
+        Ok(Some(sum))
+    }
+
+    /// Returns the programs that pull `reference`, one after the other. Containerd's daemon is another matter.
+    fn commands(&self, reference: &str, disk: &Path) -> Result<Vec<Command>> {
+        let begin = |program: &Path| {
+            let mut command = Command::new(program);
             program::isolate(&mut command, disk);
             command
         };
-        match self {
-            Self::Unlade(program) => child::watch(&mut program.pull(disk, reference)),
+        Ok(match self {
+            Self::Unlade(program) => vec![program.pull(disk, reference)],
             Self::SkopeoUmoci => {
                 let (layout, tree) = (disk.join("layout"), disk.join("tree"));
-                let mut skopeo = begin("skopeo");
+                let mut skopeo = begin("skopeo".as_ref());
                 skopeo
                     .args(["--insecure-policy", "--tmpdir"])
                     .arg(disk)
                     .args(["copy", "--src-tls-verify=false"]);
                 skopeo.arg(format!("docker://{reference}"));
-                let copied = child::watch(skopeo.arg(format!("oci:{}:bench", layout.display())))?;
-                let mut umoci = begin("umoci");
+                skopeo.arg(format!("oci:{}:bench", layout.display()));
+                let mut umoci = begin("umoci".as_ref());
                 umoci.args(["raw", "unpack", "--image"]);
-                let unpacked = child::watch(umoci.arg(format!("{}:bench", layout.display())).arg(&tree))?;
-                Ok(copied.then(unpacked))
+                umoci.arg(format!("{}:bench", layout.display())).arg(&tree);
+                vec![skopeo, umoci]
             }
             Self::Podman | Self::Buildah => {
-                let mut command = begin(&self.label());
-                command
-                    .arg("--root")
-                    .arg(disk.join("storage"))
-                    .arg("--runroot")
-                    .arg(disk.join("run"));
+                let mut command = begin(self.label().as_ref());
+                command.arg("--root").arg(disk.join("storage"));
+                command.arg("--runroot").arg(disk.join("run"));
                 command.args([
                     "--storage-driver",
                     "overlay",
@@ -140,16 +265,21 @@ impl Peer {
                     "--tls-verify=false",
                     reference,
                 ]);
-                child::watch(&mut command)
+                vec![command]
             }
+            Self::Containerd => vec![],
             Self::Naive => {
-                let mut command =
-                    Command::new(std::env::current_exe().context("this program does not know where it is")?);
-                program::isolate(&mut command, disk);
+                let this = std::env::current_exe().context("this program does not know where it is")?;
+                let mut command = begin(&this);
                 command.args(["bench", "--naive", reference]).arg(disk);
-                child::watch(&mut command)
+                vec![command]
             }
-        }
+            Self::OciUnpack(program) | Self::MicrosandboxImage(program) => {
+                let mut command = begin(program);
+                command.arg(reference).arg(disk);
+                vec![command]
+            }
+        })
     }
 
     /// Counts the files that were made of the layers.
@@ -158,7 +288,10 @@ impl Peer {
             Self::Unlade(_) => disk.join("store/layers"),
             Self::SkopeoUmoci => disk.join("tree"),
             Self::Podman | Self::Buildah => disk.join("storage/overlay"),
+            Self::Containerd => containerd::snapshots(disk),
             Self::Naive => disk.join("layers"),
+            Self::OciUnpack(_) => disk.join("image"),
+            Self::MicrosandboxImage(_) => disk.join("cache"),
         })
     }
 }

@@ -11,7 +11,6 @@ use super::floor::{self, Floor};
 use super::images::Image;
 use super::machine::busy_time;
 use super::peers::Peer;
-use super::program::Program;
 use super::registry::Registry;
 use super::statistics::{Spread, mebibytes};
 use super::table::table;
@@ -28,9 +27,19 @@ pub(super) struct Outcome {
 /// One image, pulled by everybody.
 #[derive(Debug, Serialize)]
 struct Figures {
+    name: &'static str,
     image: String,
     rows: Vec<Row>,
+    /// Programs that cannot pull it.
+    failed: Vec<Failure>,
     floor: Floor,
+}
+
+/// A program that cannot pull an image.
+#[derive(Debug, Serialize)]
+struct Failure {
+    program: String,
+    reason: String,
 }
 
 /// One program on one image.
@@ -46,6 +55,12 @@ struct Row {
     /// Processor time of the whole machine while it ran: the registry's, and that of kernel threads, is in it.
     machine_cpu_s: Spread,
     peak_mib: Spread,
+    /// What it has made the kernel write, now or later.
+    written_mib: Spread,
+    /// System calls of one run, threads and children included; none if they were not counted.
+    system_calls: Option<u64>,
+    /// Whether there are files afterwards.
+    makes_files: bool,
     /// The files that it made.
     made: Census,
     /// Its wall time over the floor.
@@ -57,18 +72,30 @@ struct Seen {
     peer: Peer,
     usages: Vec<(Usage, f64)>,
     made: Census,
+    system_calls: Option<u64>,
+    failure: Option<String>,
+}
+
+/// What to run on every image.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) peers: Vec<Peer>,
+    /// What would be measured if it were installed.
+    pub(super) missing: Vec<&'static str>,
+    pub(super) filesystem: Filesystem,
+    pub(super) runs: u32,
+    pub(super) system_calls: bool,
 }
 
 /// Measures every image. The programs take turns, so that a slow minute of the machine is everybody's.
-pub(super) fn measure(
-    root: &Path,
-    programs: &[Program],
-    work: &Path,
-    images: &[Image],
-    filesystem: Filesystem,
-    runs: u32,
-) -> Result<Outcome> {
-    let (peers, missing) = Peer::all(programs);
+pub(super) fn measure(root: &Path, plan: &Plan, work: &Path, images: &[Image]) -> Result<Outcome> {
+    let Plan {
+        peers,
+        missing,
+        filesystem,
+        runs,
+        ..
+    } = plan;
     println!("\nPull: from docker-registry on loopback onto a new {filesystem} for every run, {runs} runs, in turns");
     println!("  The blobs are in the page cache when a run begins, and nobody waits for the disk at its end.");
     if !missing.is_empty() {
@@ -77,31 +104,48 @@ pub(super) fn measure(
     let registry = Registry::start(work)?;
     let mut outcome = Outcome {
         registry: Registry::version(),
-        filesystem,
-        runs,
+        filesystem: *filesystem,
+        runs: *runs,
         images: Vec::new(),
     };
     for &image in images {
         let reference = registry.push(&image.prepare(root)?, image.name())?;
         println!("\n{}: {}", image.name(), image.describe());
         let mut seen: Vec<Seen> = peers.iter().cloned().map(Seen::nothing).collect();
-        for _ in 0..runs {
-            for seen in &mut seen {
-                seen.pull(&reference, filesystem, work)?;
+        for _ in 0..*runs {
+            for seen in seen.iter_mut().filter(|seen| seen.failure.is_none()) {
+                match seen.pull(&reference, *filesystem, work) {
+                    // What others cannot do is a result, what unlade cannot do is not.
+                    Err(error) if !matches!(seen.peer, Peer::Unlade(_)) => seen.failure = Some(format!("{error:#}")),
+                    pulled => pulled?,
+                }
             }
         }
-        let floor = floor::measure(&reference, &registry, filesystem, work, runs)?;
+        let (mut seen, failed): (Vec<_>, Vec<_>) = seen.into_iter().partition(|seen| seen.failure.is_none());
+        let failed: Vec<Failure> = failed.into_iter().filter_map(Seen::into_failure).collect();
+        if plan.system_calls {
+            for seen in &mut seen {
+                let disk = Disk::make(*filesystem, work)?;
+                seen.system_calls = seen.peer.count_calls(&reference, disk.path())?;
+            }
+        }
+        let floor = floor::measure(&reference, &registry, *filesystem, work, *runs)?;
         let rows: Vec<Row> = seen.into_iter().map(|seen| seen.into_row(&floor)).collect();
         print(&rows);
+        for Failure { reason, .. } in &failed {
+            println!("  {reason}");
+        }
         println!("\n{floor}");
         outcome.images.push(Figures {
+            name: image.name(),
             image: image.describe().to_owned(),
             rows,
+            failed,
             floor,
         });
     }
     println!("\nWhat each did, and what of unlade's work it did not:");
-    for peer in &peers {
+    for peer in peers {
         println!("  {} ({})", peer.label(), peer.version());
         println!("    did: {}", peer.does());
         println!("    did not: {}", peer.leaves_out());
@@ -115,7 +159,16 @@ impl Seen {
             peer,
             usages: Vec::new(),
             made: Census::default(),
+            system_calls: None,
+            failure: None,
         }
+    }
+
+    fn into_failure(self) -> Option<Failure> {
+        Some(Failure {
+            program: self.peer.label(),
+            reason: self.failure?,
+        })
     }
 
     fn pull(&mut self, reference: &str, filesystem: Filesystem, work: &Path) -> Result<()> {
@@ -145,6 +198,9 @@ impl Seen {
             cpu_s: Spread::of(usages().map(|usage| usage.cpu.as_secs_f64())),
             machine_cpu_s: Spread::of(self.usages.iter().map(|(_, machine)| *machine)),
             peak_mib: Spread::of(usages().map(|usage| mebibytes(usage.peak))),
+            written_mib: Spread::of(usages().map(|usage| mebibytes(usage.written))),
+            system_calls: self.system_calls,
+            makes_files: self.peer.makes_files(),
             made: self.made,
             wall_s,
         }
@@ -163,6 +219,8 @@ fn print(rows: &[Row]) {
                 format!("{:.2}", row.cpu_s.median),
                 format!("{:.2}", row.machine_cpu_s.median),
                 format!("{:.0}", row.peak_mib.max),
+                format!("{:.0}", row.written_mib.median),
+                row.system_calls.map_or_else(String::new, |calls| calls.to_string()),
                 row.made.entries.to_string(),
                 format!("{:.0}", mebibytes(row.made.bytes)),
             ]
@@ -176,6 +234,8 @@ fn print(rows: &[Row]) {
         "cpu s",
         "machine cpu s",
         "peak MiB",
+        "MiB written",
+        "system calls",
         "entries made",
         "MiB made",
     ];

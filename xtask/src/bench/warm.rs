@@ -1,17 +1,16 @@
 //! The pull of an image that is complete in the store: the whole process, from before it starts until it was waited for.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use unlade_test_support::{FakeRegistry, fixtures};
 
 use super::program::Program;
 use super::statistics::{Spread, milliseconds};
 use super::table::table;
-use super::{child, filler};
+use super::{child, filler, system_calls};
 
 /// How often each thing is timed.
 const RUNS: usize = 20;
@@ -87,7 +86,7 @@ fn measure_one(program: &Program, registry: &FakeRegistry, home: &Path) -> Resul
             what,
             wall_ms: Spread::of(walls.into_iter().map(milliseconds)),
             requests,
-            system_calls: system_calls(&command(), home)?,
+            system_calls: system_calls::count(&command(), home)?,
             budget_ms,
         })
     };
@@ -110,30 +109,6 @@ fn measure_one(program: &Program, registry: &FakeRegistry, home: &Path) -> Resul
     Ok(vec![start, alone, crowded, sixty])
 }
 
-/// Counts the system calls of one run, if strace is there to count them.
-fn system_calls(command: &Command, home: &Path) -> Result<Option<u64>> {
-    let counts = home.join("system-calls");
-    let mut strace = Command::new("strace");
-    strace
-        .args(["-c", "-f", "-o"])
-        .arg(&counts)
-        .arg(command.get_program())
-        .args(command.get_args());
-    strace.env_clear();
-    strace.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    if child::time(&mut strace).is_err() {
-        return Ok(None);
-    }
-    let text = fs::read_to_string(&counts).context("cannot read what strace has counted")?;
-    Ok(total_calls(&text))
-}
-
-/// Finds the sum in the table of `strace -c`: share, seconds, microseconds a call, calls, perhaps errors, name.
-fn total_calls(text: &str) -> Option<u64> {
-    let line = text.lines().rev().find(|line| line.ends_with(" total"))?;
-    line.split_whitespace().nth(3)?.parse().ok()
-}
-
 fn print(rows: &[Row]) {
     let ms = |value: f64| format!("{value:.2}");
     let cells: Vec<Vec<String>> = rows
@@ -154,19 +129,4 @@ fn print(rows: &[Row]) {
         .collect();
     let head = ["", "median ms", "min", "max", "of budget", "requests", "system calls"];
     print!("{}", table(&head, &cells));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::total_calls;
-
-    #[test]
-    fn the_sum_of_calls_is_found_with_and_without_errors() {
-        let head = "% time     seconds  usecs/call     calls    errors syscall\n";
-        let with = format!("{head}100.00    0.001234           3       345        12 total\n");
-        let without = format!("{head}100.00    0.001234           3       345            total\n");
-        assert_eq!(total_calls(&with), Some(345));
-        assert_eq!(total_calls(&without), Some(345));
-        assert_eq!(total_calls(head), None);
-    }
 }

@@ -234,6 +234,11 @@ impl Running {
         self.signal(Signal::INT);
     }
 
+    /// Sends SIGSTOP: it keeps what it holds, and does nothing more.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
     /// Returns whether it goes on.
     pub fn goes_on(&mut self) -> bool {
         self.child.try_wait().expect("a child can be waited for").is_none()

@@ -99,6 +99,12 @@ impl Filesystem {
         );
     }
 
+    /// Lets nothing be written to it any more, or lets it again.
+    pub fn set_read_only(&self, read_only: bool) {
+        let option = if read_only { "remount,ro" } else { "remount,rw" };
+        real::run(Command::new("mount").args(["-o", option]).arg(self.path()));
+    }
+
     /// Mounts it again, after it was unmounted.
     pub fn mount(&mut self) {
         self.mount_sized(0);

@@ -456,6 +456,9 @@ pub(crate) struct Import {
     /// Keep the blobs, do not extract them
     #[arg(long)]
     pub(crate) no_extract: bool,
+    /// If the import fails, remove what has come in of layers; it is kept by default, and a later import or pull continues it
+    #[arg(long)]
+    pub(crate) discard_partial: bool,
     /// How a layer's removals are kept in its directory, overlay by default
     #[arg(long, value_name = "FORM")]
     pub(crate) whiteouts: Option<Whiteouts>,

@@ -182,21 +182,21 @@ pub enum Error {
         second: Digest,
     },
     /// There is not enough room for what has to be written.
-    #[error("{path} has {free} bytes free and the pull needs at least {needed}; make room or use another place")]
+    #[error("{path} has {free} bytes free, and an estimated {needed} are needed; make room or use another place")]
     NoSpace {
         /// The directory whose filesystem is too full.
         path: std::path::PathBuf,
-        /// What is needed at the least, in bytes.
+        /// What is needed, in bytes: blobs by their sizes, compressed layers as much again once they are extracted.
         needed: u64,
         /// What is free for this user, in bytes.
         free: u64,
     },
     /// The disk has become full on the way.
-    #[error("the disk of {path} is full: {free} bytes are free, and the pull needs at least {needed} more")]
+    #[error("the disk of {path} is full: {free} bytes are free, and an estimated {needed} more are needed")]
     DiskFull {
         /// The directory whose filesystem is full.
         path: std::path::PathBuf,
-        /// What is missing of the pull at the least, in bytes.
+        /// What is still to be written, in bytes, estimated in the same way.
         needed: u64,
         /// What is free for this user after staged files are removed, in bytes.
         free: u64,

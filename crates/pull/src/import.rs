@@ -15,8 +15,8 @@ use unlade_reference::{Defaults, Reference};
 use crate::budget::Budget;
 use crate::error::Error;
 use crate::observer::{Observer, Silent, Watch};
-use crate::puller::{Arrival, Options, Policy, Pulled};
-use crate::resolve::Documents;
+use crate::puller::{Arrival, Options, Policy, Pulled, clean_up};
+use crate::resolve::{Documents, Resolution};
 use crate::threads::{Spawner, Threads};
 use crate::unpack::StopOnDrop;
 
@@ -106,9 +106,15 @@ impl Importer {
         options: &Options,
     ) -> Result<Vec<Pulled>, Error> {
         let threads = Threads::new();
-        let result = Box::pin(self.import_with(origin, name, options, threads.spawner())).await;
+        let staged = matches!(origin, Origin::Archive(_));
+        let mut resolved = Vec::new();
+        let work = self.import_with(origin, name, options, threads.spawner(), &mut resolved);
+        let result = Box::pin(work).await;
         threads.ended().await;
-        result
+        match result {
+            Ok(imported) => Ok(imported),
+            Err(error) => Err(clean_up(&self.store, error, resolved, options, staged).await),
+        }
     }
 
     async fn import_with(
@@ -117,6 +123,7 @@ impl Importer {
         name: Option<&Reference>,
         options: &Options,
         spawner: Spawner,
+        resolved: &mut Vec<Resolution>,
     ) -> Result<Vec<Pulled>, Error> {
         let store = self.store.clone();
         spawner.start_aside(move || {
@@ -154,6 +161,7 @@ impl Importer {
                     references.push(reference.clone());
                 }
             }
+            resolved.extend(wholes.iter().flat_map(|whole| whole.images.iter().cloned()));
             return arrival.complete_whole(&references, wholes, &options).await;
         }
         let mut resolutions = Vec::new();
@@ -161,6 +169,7 @@ impl Importer {
             let document = choose(&reference, &variants, wanted)?;
             resolutions.push(documents.resolve(&reference, wanted, Some(&document.digest)).await?);
         }
+        resolved.clone_from(&resolutions);
         arrival.complete(resolutions, &options).await
     }
 

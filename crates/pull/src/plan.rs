@@ -30,7 +30,7 @@ pub(crate) struct Plan {
     /// The largest first: what takes longest must not begin last.
     pub(crate) jobs: Vec<Job>,
     pub(crate) planned: Planned,
-    /// How many bytes are needed at the least, and where: for blobs, then for layer directories if those are elsewhere.
+    /// How many bytes are needed by an estimate that is low, and where: for blobs, then for layer directories if those are elsewhere.
     pub(crate) room: Vec<(PathBuf, u64)>,
 }
 
@@ -52,14 +52,20 @@ pub(crate) fn plan(store: &Store, resolutions: &[Resolution], options: &Options,
     Ok(plan)
 }
 
-/// Says of a pull that has met a full disk what it still needs, and what is free now.
-pub(crate) fn disk_full(error: Error, store: &Store, resolutions: &[Resolution], options: &Options) -> Error {
+/// Says of a pull or an import that has met a full disk what it still needs, and what is free now; `staged` as for [`plan`].
+pub(crate) fn disk_full(
+    error: Error,
+    store: &Store,
+    resolutions: &[Resolution],
+    options: &Options,
+    staged: bool,
+) -> Error {
     let written = match error.full_disk() {
         Some(written) if !resolutions.is_empty() => written,
         _ => return error,
     };
     let is_of_layers = !store.layers_beside_blobs() && written.starts_with(store.layer_root());
-    let Ok(plan) = missing(store, resolutions, options, false) else {
+    let Ok(plan) = missing(store, resolutions, options, staged) else {
         return error;
     };
     let Some((path, needed)) = plan.room.into_iter().nth(usize::from(is_of_layers)) else {

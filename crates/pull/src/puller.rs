@@ -142,27 +142,8 @@ impl Puller {
         threads.ended().await;
         match result {
             Ok(pulled) => Ok(pulled),
-            Err(error) => Err(self.clean_up(error, resolved, options).await),
+            Err(error) => Err(clean_up(&self.store, error, resolved, options, false).await),
         }
-    }
-
-    /// Does what is to be done after a failure, when nothing of the pull writes any more. Returns the error to report.
-    async fn clean_up(&self, error: Error, resolved: Vec<Resolution>, options: &Options) -> Error {
-        let threads = Threads::new();
-        let (store, options) = (self.store.clone(), options.clone());
-        let clean_up = move || {
-            if options.discard_partial {
-                for (blob, _) in resolved.iter().flat_map(Resolution::layers) {
-                    if let Err(error) = store.discard_partial(&blob.digest) {
-                        tracing::warn!(%error, "a partial download stays");
-                    }
-                }
-            }
-            disk_full(error, &store, &resolved, &options)
-        };
-        let error = threads.spawner().run(clean_up).await;
-        threads.ended().await;
-        error
     }
 
     async fn pull_with(
@@ -173,7 +154,7 @@ impl Puller {
         resolved: &mut Vec<Resolution>,
     ) -> Result<Vec<Pulled>, Error> {
         if options.all_platforms {
-            return Box::pin(self.pull_whole(references, options, &spawner)).await;
+            return Box::pin(self.pull_whole(references, options, &spawner, resolved)).await;
         }
         let mut lookups = Vec::with_capacity(references.len());
         for reference in references {
@@ -278,6 +259,32 @@ impl Puller {
         };
         documents.resolve(reference, platform, None).await
     }
+}
+
+/// Does what is to be done after a failure, when nothing of the pull or the import writes any more. Returns the error to
+/// report. `staged` says whether blobs were on the disk of the store before.
+pub(crate) async fn clean_up(
+    store: &Store,
+    error: Error,
+    resolved: Vec<Resolution>,
+    options: &Options,
+    staged: bool,
+) -> Error {
+    let threads = Threads::new();
+    let (store, options) = (store.clone(), options.clone());
+    let clean_up = move || {
+        if options.discard_partial {
+            for (blob, _) in resolved.iter().flat_map(Resolution::layers) {
+                if let Err(error) = store.discard_partial(&blob.digest) {
+                    tracing::warn!(%error, "a partial download stays");
+                }
+            }
+        }
+        disk_full(error, &store, &resolved, &options, staged)
+    };
+    let error = threads.spawner().run(clean_up).await;
+    threads.ended().await;
+    error
 }
 
 /// The second half of a pull, from documents to images in the store; of an import likewise.

@@ -44,6 +44,7 @@ impl Puller {
         references: &[Reference],
         options: &Options,
         spawner: &Spawner,
+        resolved: &mut Vec<Resolution>,
     ) -> Result<Vec<Pulled>, Error> {
         let mut lookups = Vec::with_capacity(references.len());
         for reference in references {
@@ -72,6 +73,7 @@ impl Puller {
             let known = lookup.target().filter(|_| options.policy != Policy::Always);
             wholes.push(documents.whole(reference, known).await?);
         }
+        resolved.extend(wholes.iter().flat_map(|whole| whole.images.iter().cloned()));
         let arrival = Arrival {
             store: &self.store,
             client,

@@ -28,13 +28,13 @@ fn compressible() -> Image {
 }
 
 /// The error says where, what is free, and what is needed.
-fn assert_says_what_is_needed(failed: Finished, disk: &Path) {
+pub(crate) fn assert_says_what_is_needed(failed: Finished, disk: &Path) {
     let failed = failed.failure(9);
     let error = failed.error();
     assert_eq!(error["class"], "storage", "{failed}");
     let text = format!("{} {}", error["message"], error["causes"]);
     assert!(text.contains(disk.to_str().unwrap()), "{failed}");
-    assert!(text.contains("bytes are free, and the pull needs at least"), "{failed}");
+    assert!(text.contains("bytes are free, and an estimated "), "{failed}");
     assert!(!error["hint"].is_null(), "{failed}");
 }
 
@@ -54,6 +54,69 @@ fn privileged_a_disk_may_become_full_at_any_point_of_an_extraction() {
         home.pull(&reference);
         assert_whole(&home, &format!("step {step}"));
     }
+}
+
+#[test]
+fn privileged_a_disk_may_become_full_during_an_import_or_a_pull_of_all_platforms() {
+    let (_registry, reference) = serve(&compressible());
+    let from = Home::new();
+    from.pull(&reference);
+    for form in ["oci-layout", "oci-archive"] {
+        let path = from.path(form);
+        let path = path.to_str().unwrap();
+        from.unlade(["export", &reference, "--format", form, "-o", path])
+            .run()
+            .success();
+        let filesystem = Filesystem::new(Kind::Tmpfs, 4 * MIB);
+        let home = Home::with_store(filesystem.path().join("store"));
+        let import = home.unlade(["--format", "json", "import", path]).run();
+        assert_says_what_is_needed(import, &filesystem.path());
+        let left = home.leftovers();
+        assert!(left.staging.is_empty() && !left.ingest.is_empty(), "{form}: {left:?}");
+        let import = ["--format", "json", "import", path, "--discard-partial"];
+        assert_says_what_is_needed(home.unlade(import).run(), &filesystem.path());
+        let left = home.leftovers();
+        assert!(left.staging.is_empty() && left.ingest.is_empty(), "{form}: {left:?}");
+        filesystem.resize(64 * MIB);
+        home.unlade(["import", path]).run().success();
+        assert_whole(&home, form);
+    }
+
+    // Blobs alone are known beforehand.
+    let layer = fat_layer("fat", 8 << 20);
+    let (registry, reference) = serve(&image_of(&layer));
+    let filesystem = Filesystem::new(Kind::Tmpfs, 4 * MIB);
+    let home = Home::with_store(filesystem.path().join("store"));
+    let pull = ["--format", "json", "pull", "--platform", "all", &reference];
+    let refused = home.unlade(pull).run().failure(9);
+    let message = refused.error()["message"].to_string();
+    assert!(message.contains("bytes free, and an estimated "), "{refused}");
+    assert_eq!(registry.blob_bytes_served(&layer.digest), 0);
+}
+
+/// A filesystem on which nothing can be written, before a pull and in between: the error says where, and what only reads works.
+#[test]
+fn privileged_real_a_store_on_a_filesystem_that_became_read_only_can_be_read() {
+    let (_registry, reference) = serve(&image_of(&fat_layer("one", 200_000)));
+    let (_other, second) = serve(&image_of(&fat_layer("two", 200_000)));
+    let filesystem = Filesystem::new(Kind::Ext4, 64 * MIB);
+    let home = Home::with_store(filesystem.path().join("store"));
+    home.pull(&reference);
+    filesystem.set_read_only(true);
+    for command in [["pull", &second], ["rm", &reference], ["prune", "--all"]] {
+        let arguments = ["--format", "json"].into_iter().chain(command);
+        let failed = home.unlade(arguments).run().failure(9);
+        let error = failed.error();
+        assert_eq!(error["class"], "storage", "{failed}");
+        let text = format!("{} {}", error["message"], error["causes"]);
+        assert!(text.contains(filesystem.path().to_str().unwrap()), "{failed}");
+    }
+    assert_eq!(home.images(), std::slice::from_ref(&reference));
+    assert!(!home.pull(&reference).asked_registry);
+    home.unlade(["verify", "--deep"]).run().success();
+    filesystem.set_read_only(false);
+    home.pull(&second);
+    assert_whole(&home, "writable again");
 }
 
 /// Takes all room but `spare` bytes. Returns the file that has it.

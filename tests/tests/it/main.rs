@@ -33,4 +33,5 @@ mod rootfs;
 mod secrets;
 mod single_calls;
 mod support;
+mod takeover;
 mod verify;

@@ -5,28 +5,42 @@
 use std::fs;
 use std::path::Path;
 
-use unlade_test_support::{Image, ImageBuilder};
-use unlade_tests::{Home, count};
+use unlade_test_support::{Compression, Image, ImageBuilder, LayerBuilder};
+use unlade_tests::{Finished, Home, count};
 
 use crate::crashes::assert_whole;
-use crate::support::{fat_layer, serve};
+use crate::full::assert_says_what_is_needed;
+use crate::support::{fat_layer, image_of, noise, serve};
 
 const CALLS: u32 = 6;
-/// Each thread counts its own calls, so the first of a kind is that of several threads.
-const KINDS: [&str; 12] = [
-    "pwrite64",
-    "rename",
-    "renameat2",
-    "mkdir,mkdirat",
-    "ftruncate",
-    "unlink,unlinkat",
-    "fchmod",
-    "utimensat",
-    "flock",
-    "statfs,fstatfs",
-    "getdents64",
-    "fchown,fchownat",
+/// Calls, and the error that they end with. Each thread counts its own calls, so the first of a kind is that of several threads.
+///
+/// `pwrite64` writes what arrives of blobs, and the database. What `write` writes is in a test of its own.
+const KINDS: [(&str, &str); 17] = [
+    ("pwrite64", "EIO"),
+    ("fsync,fdatasync,syncfs", "EIO"),
+    ("rename", "EIO"),
+    ("renameat2", "EIO"),
+    ("mkdir,mkdirat", "EIO"),
+    ("ftruncate", "EIO"),
+    ("unlink,unlinkat", "EIO"),
+    ("fchmod", "EIO"),
+    ("utimensat", "EIO"),
+    ("flock", "EIO"),
+    ("statfs,fstatfs", "EIO"),
+    ("getdents64", "EIO"),
+    ("fchown,fchownat", "EIO"),
+    // A quota, and a filesystem that is remounted because of an error of the disk.
+    ("pwrite64", "EDQUOT"),
+    ("mkdir,mkdirat", "EDQUOT"),
+    ("mkdir,mkdirat", "EROFS"),
+    ("renameat2", "EROFS"),
 ];
+/// Writes of small files that fail, each one of a run.
+const WRITES: [u32; 3] = [1000, 1500, 1990];
+/// Small files of a layer, each written at once by one thread. No other thread makes nearly as many writes, to wake another
+/// one for example, which must not fail.
+const FILES: u32 = 2000;
 
 fn image() -> Image {
     ["one", "two"]
@@ -50,34 +64,40 @@ fn real_any_call_may_fail_once() {
     let (_registry, reference) = serve(&image());
     let calls = count("UNLADE_TEST_CALLS", CALLS);
     let (mut runs, mut failures) = (0, 0);
-    for kind in KINDS {
+    for (kind, error) in KINDS {
+        // Nothing is flushed in the foreground otherwise.
+        let durability = if kind.starts_with("fsync") { "sync" } else { "lazy" };
         let mut number = 1;
         for _ in 0..calls {
             let home = Home::new();
             let trace = home.path("trace");
-            let pull = home.unlade(["--format", "json", "pull", &reference]).under_strace(&[
+            let pull = ["--format", "json", "pull", &reference, "--durability", durability];
+            let pull = home.unlade(pull).under_strace(&[
                 "-y",
                 "-o",
                 trace.to_str().unwrap(),
                 "-e",
                 &format!("trace={kind}"),
                 "-e",
-                &format!("inject={kind}:error=EIO:when={number}"),
+                &format!("inject={kind}:error={error}:when={number}"),
             ]);
             let pull = pull.run();
             let failed = failed_calls(&trace);
             if failed.is_empty() {
                 break;
             }
-            let what = format!("{kind}, number {number} of each thread failed: {failed:#?}\n{pull}");
+            let what = format!("{kind}, number {number} of each thread failed with {error}: {failed:#?}\n{pull}");
             runs += 1;
             match pull.code() {
                 Some(0) => {}
                 Some(9) => {
                     failures += 1;
-                    assert_eq!(pull.error()["class"], "storage", "{what}");
-                    let causes = format!("{} {}", pull.error()["message"], pull.error()["causes"]);
-                    assert!(causes.contains("os error 5") || causes.contains("I/O error"), "{what}");
+                    assert_tells(&pull, error, &what);
+                    // The database tells of its own, and of a full disk as such.
+                    let of_blobs = failed.iter().all(|line| line.contains("/ingest/"));
+                    if error == "EDQUOT" && of_blobs {
+                        assert_says_what_is_needed(pull, home.store());
+                    }
                 }
                 code => panic!("{code:?}: {what}"),
             }
@@ -89,6 +109,52 @@ fn real_any_call_may_fail_once() {
     }
     println!("{runs} pulls with a call that failed, {failures} of them could not go on");
     assert!(runs > KINDS.len() && failures > 0, "{runs} {failures}");
+}
+
+/// Fails the test unless the pull tells of this error.
+fn assert_tells(pull: &Finished, error: &str, what: &str) {
+    assert_eq!(pull.error()["class"], "storage", "{what}");
+    let causes = format!("{} {}", pull.error()["message"], pull.error()["causes"]);
+    let words: &[&str] = match error {
+        "EIO" => &["os error 5", "I/O error"],
+        "EDQUOT" => &["os error 122", "I/O error", "full"],
+        _ => &["os error 30", "I/O error", "readonly"],
+    };
+    assert!(words.iter().any(|word| causes.contains(word)), "{what}");
+}
+
+/// Files of a layer are written by `write`, as are other things that must not fail here.
+#[test]
+fn real_a_file_of_a_layer_may_fail_to_be_written() {
+    let layer = (0..FILES).fold(LayerBuilder::new(), |layer, file| {
+        layer.file(format!("{file}"), noise(&format!("{file}"), 200))
+    });
+    let (_registry, reference) = serve(&image_of(&layer.build(Compression::Gzip)));
+    for (number, error) in WRITES.into_iter().zip(["EIO", "EDQUOT", "EIO"]) {
+        let home = Home::new();
+        let trace = home.path("trace");
+        let pull = home.unlade(["--format", "json", "pull", &reference]).under_strace(&[
+            "-y",
+            "-o",
+            trace.to_str().unwrap(),
+            "-e",
+            "trace=write",
+            "-e",
+            &format!("inject=write:error={error}:when={number}"),
+        ]);
+        let pull = pull.run();
+        let failed = failed_calls(&trace);
+        let what = format!("write {number} failed with {error}: {failed:#?}\n{pull}");
+        assert!(matches!(&failed[..], [line] if line.contains("/staging/")), "{what}");
+        assert_eq!(pull.code(), Some(9), "{what}");
+        assert_tells(&pull, error, &what);
+        if error == "EDQUOT" {
+            assert_says_what_is_needed(pull, home.store());
+        }
+        assert!(home.leftovers().staging.is_empty(), "{what}");
+        home.pull(&reference);
+        assert_whole(&home, &what);
+    }
 }
 
 /// What a command makes is in its store, or where it was told to: never in the directory for temporary files.

@@ -26,6 +26,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Import) -> Result<()
         all_platforms,
         platform: platform.map(|platform| platform.value.clone()),
         extract: !(arguments.no_extract || all_platforms),
+        discard_partial: arguments.discard_partial,
         limits: session.settings.limits.clone(),
         ..Options::default()
     };

@@ -2,6 +2,7 @@
 //!
 //! How long they work at random is set by `UNLADE_TEST_SECONDS`; `UNLADE_TEST_SEED` makes the same choices again.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use unlade_test_support::{FakeRegistry, Fault, ImageBuilder};
@@ -11,6 +12,8 @@ use crate::crashes::{assert_nothing_after_prune, assert_whole};
 use crate::support::{blob_requests, fat_layer};
 
 const SECONDS: u64 = 20;
+/// How many commands it must be in three minutes, at the least.
+const COMMANDS: u64 = 200;
 
 /// Eight images of layers of which each is in two of them.
 fn eight_images(registry: &FakeRegistry, bytes: usize) -> Vec<String> {
@@ -78,15 +81,18 @@ fn pulls_removals_and_prunes_at_random_leave_a_whole_store() {
     let references = eight_images(&registry, 200_000);
     let home = Home::new();
     home.pull(&references[0]);
-    let until = Instant::now() + Duration::from_secs(setting("UNLADE_TEST_SECONDS", SECONDS));
+    let seconds = setting("UNLADE_TEST_SECONDS", SECONDS);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let least = COMMANDS * seconds / 180;
+    let done = AtomicU64::new(0);
     let mut seeds = Random::new();
     let seeds = [(); 4].map(|()| seeds.number());
     std::thread::scope(|scope| {
         for seed in seeds {
-            let (references, home) = (&references, &home);
+            let (references, home, done) = (&references, &home, &done);
             scope.spawn(move || {
                 let mut random = Random::from_seed(seed);
-                while Instant::now() < until {
+                while Instant::now() < until || done.load(Ordering::Relaxed) < least {
                     let one = &references[random.below(8)];
                     let other = &references[random.below(8)];
                     match random.below(8) {
@@ -97,10 +103,12 @@ fn pulls_removals_and_prunes_at_random_leave_a_whole_store() {
                         6 => assert_code(&home.unlade(["prune", "--max-size", "1M"]).run(), &[0]),
                         _ => assert_code(&home.unlade(["prune", "--blobs"]).run(), &[0]),
                     }
+                    done.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
     });
+    println!("{} commands in {seconds} s", done.into_inner());
     assert_whole(&home, "after work at random");
     assert_nothing_after_prune(&home);
 }

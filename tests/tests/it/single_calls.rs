@@ -176,6 +176,7 @@ fn real_nothing_is_written_elsewhere() {
         &["verify", "--deep", "--repair"],
         &["prune", "--blobs"],
         &["rm", &reference],
+        &["import", archive.to_str().unwrap()],
         &["prune", "--all"],
     ]
     .into_iter()
@@ -208,4 +209,32 @@ fn real_nothing_is_written_elsewhere() {
         }
         assert!(writes > 0, "{arguments:?}");
     }
+}
+
+/// The use of an image is noted, and only when the answer is out: until then the store is read, and not written.
+#[test]
+fn real_a_warm_pull_answers_before_it_writes() {
+    let (_registry, reference) = serve(&image());
+    let home = Home::new();
+    home.pull(&reference);
+    let database = rusqlite::Connection::open(home.store().join("metadata.db")).unwrap();
+    let last_used = || {
+        let used = database.query_row("SELECT last_used_at FROM images", [], |row| row.get(0));
+        used.unwrap()
+    };
+    database.execute("UPDATE images SET last_used_at = 1", []).unwrap();
+    let trace = home.path("trace");
+    let calls = "trace=write,writev,pwrite64,pwritev,fsync,fdatasync,syncfs,ftruncate";
+    let warm = home
+        .unlade(["pull", &reference])
+        .under_strace(&["-y", "-o", trace.to_str().unwrap(), "-e", calls]);
+    warm.run().success();
+    let used: i64 = last_used();
+    assert!(used > 1, "the use is not noted");
+    let text = fs::read_to_string(&trace).unwrap();
+    let store = home.store();
+    let first = |what: &dyn Fn(&str) -> bool| text.lines().position(what).unwrap_or_else(|| panic!("{text}"));
+    let answer = first(&|line| line.contains("write(1<"));
+    let note = first(&|line| line.contains(store.to_str().unwrap()));
+    assert!(answer < note, "{text}");
 }

@@ -1,7 +1,7 @@
 //! Running another program and measuring it from outside.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _};
+use std::io::{ErrorKind, Read as _, Seek as _};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,9 @@ pub(super) struct Usage {
     pub(super) cpu: Duration,
     /// The most memory it had resident, in bytes: program text and shared pages included.
     pub(super) peak: u64,
-    /// What it has made the kernel send to storage, now or later, in bytes; nothing of that on a filesystem in memory.
-    pub(super) written: u64,
+    /// What it has made the kernel send to storage, now or later, in bytes; nothing of that on a filesystem in memory. `None`
+    /// where that is not told: some kernels tell only root of a process that has ended.
+    pub(super) written: Option<u64>,
 }
 
 /// What the kernel has counted of a process so far.
@@ -42,7 +43,7 @@ impl Counters {
         Ok(Self {
             cpu: cpu_time(process)?,
             peak: peak.unwrap_or(0) * 1024,
-            written: written(process)?,
+            written: written(process)?.with_context(|| format!("cannot see what process {process} writes"))?,
         })
     }
 }
@@ -54,7 +55,7 @@ impl Usage {
             wall: self.wall + next.wall,
             cpu: self.cpu + next.cpu,
             peak: self.peak.max(next.peak),
-            written: self.written + next.written,
+            written: self.written.zip(next.written).map(|(one, other)| one + other),
         }
     }
 }
@@ -111,12 +112,19 @@ pub(super) fn cpu_time(process: u32) -> Result<Duration> {
 }
 
 /// Returns how many bytes a process, and its children that it has waited for, have made the kernel send to storage.
-fn written(process: u32) -> Result<u64> {
+///
+/// `None` if the kernel does not tell us: root is always told.
+fn written(process: u32) -> Result<Option<u64>> {
     let path = format!("/proc/{process}/io");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(None),
+        text => text.with_context(|| format!("cannot read {path}"))?,
+    };
     let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    line.and_then(|count| count.parse().ok())
-        .with_context(|| format!("{path} is not as expected: {text}"))
+    let count = line.and_then(|count| count.parse().ok());
+    Ok(Some(
+        count.with_context(|| format!("{path} is not as expected: {text}"))?,
+    ))
 }
 
 fn cpu_ticks(stat: &str) -> Option<u64> {
@@ -178,6 +186,7 @@ mod tests {
         let usage = watch(Command::new("sh").args(["-c", "sleep 0.05"])).unwrap();
         assert!(usage.wall >= Duration::from_millis(50));
         assert!(usage.peak > 0);
+        assert!(usage.written.is_some() || !rustix::process::geteuid().is_root());
         let error = watch(Command::new("sh").args(["-c", "echo why >&2; exit 3"])).unwrap_err();
         assert!(error.to_string().contains("why"), "{error}");
     }

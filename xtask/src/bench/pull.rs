@@ -198,7 +198,8 @@ impl Seen {
             cpu_s: Spread::of(usages().map(|usage| usage.cpu.as_secs_f64())),
             machine_cpu_s: Spread::of(self.usages.iter().map(|(_, machine)| *machine)),
             peak_mib: Spread::of(usages().map(|usage| mebibytes(usage.peak))),
-            written_mib: Spread::of(usages().map(|usage| mebibytes(usage.written))),
+            // The filesystem that was made for this takes root, and root is told.
+            written_mib: Spread::of(usages().map(|usage| mebibytes(usage.written.unwrap_or_default()))),
             system_calls: self.system_calls,
             makes_files: self.peer.makes_files(),
             made: self.made,

@@ -99,7 +99,8 @@ pub(super) fn measure(
                 wall_s: Spread::of(usages.iter().map(|usage| usage.wall.as_secs_f64())),
                 cpu_s: Spread::of(usages.iter().map(|usage| usage.cpu.as_secs_f64())),
                 peak_mib: Spread::of(usages.iter().map(|usage| mebibytes(usage.peak))),
-                written_mib: Spread::of(usages.iter().map(|usage| mebibytes(usage.written))),
+                // The filesystem that was made for this takes root, and root is told.
+                written_mib: Spread::of(usages.iter().map(|usage| mebibytes(usage.written.unwrap_or_default()))),
                 made: *made,
                 of_umoci: contender.map(|_| median(usages) / umoci),
                 budget: contender.map(|_| budget(filesystem)),

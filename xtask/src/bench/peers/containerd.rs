@@ -98,7 +98,9 @@ impl Daemon {
             wall: client.wall,
             cpu: client.cpu + after.cpu.saturating_sub(before.cpu),
             peak: client.peak + after.peak,
-            written: client.written + after.written.saturating_sub(before.written),
+            written: client
+                .written
+                .map(|written| written + after.written.saturating_sub(before.written)),
         })
     }
 

@@ -69,6 +69,14 @@ impl Attributes {
         }
     }
 
+    fn owner(&self) -> Owner {
+        Owner {
+            uid: self.uid,
+            gid: self.gid,
+            mode: self.mode,
+        }
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         let xattrs: usize = self
             .xattrs
@@ -85,6 +93,8 @@ pub(super) struct Environment {
     uid: u32,
     gid: u32,
     umask: Option<u32>,
+    /// Whether directories made in `root` get its set-gid bit.
+    set_gid: bool,
 }
 
 impl Environment {
@@ -102,6 +112,7 @@ impl Environment {
             uid: rustix::process::geteuid().as_raw(),
             gid,
             umask: umask(),
+            set_gid,
         })
     }
 
@@ -137,14 +148,21 @@ fn umask() -> Option<u32> {
 }
 
 impl DirectoryWriter<'_> {
-    /// Makes the directory `name` so that its owner, for the time being, may do everything in it and nobody else anything.
-    pub(super) fn make_directory(&self, dir: &Dir, name: &OsStr) -> unlade_sys::Result<()> {
-        dir.make_dir(name, 0o700)?;
+    /// Makes the directory `name` that is to have `mode`, so that its owner may do everything in it for the time being.
+    /// Returns the mode that it has now, if that is known.
+    ///
+    /// Nobody else may do anything in the directories of the root until the end. So nobody gets to what is below them, and
+    /// that has its mode from the start.
+    pub(super) fn make_directory(&self, parent: &Parent, name: &OsStr, mode: u32) -> unlade_sys::Result<Option<u32>> {
+        let others = if parent.path.is_empty() { 0 } else { mode & 0o077 };
+        let created = 0o700 | others;
+        parent.dir.make_dir(name, created)?;
         if self.environment.umask_hits_owner() {
-            dir.set_mode(name, 0o700)
-        } else {
-            Ok(())
+            parent.dir.set_mode(name, created)?;
+            return Ok(None);
         }
+        let umask = self.environment.umask.filter(|_| !self.environment.set_gid);
+        Ok(umask.map(|umask| created & !umask))
     }
 
     /// Makes the file `name` with `mode`, of which the umask takes nothing from the owner.
@@ -238,13 +256,33 @@ impl DirectoryWriter<'_> {
         Ok(())
     }
 
+    /// Sets the attributes of the directory `name`, which has the mode `made` if that is known: by its name if a name is
+    /// enough, which it mostly is.
+    pub(super) fn finish_child(
+        &mut self,
+        parent: &Parent,
+        name: &OsStr,
+        path: &[u8],
+        made: Option<u32>,
+        attributes: &Attributes,
+    ) -> Result<(), Error> {
+        let (owner, dir) = (attributes.owner(), &parent.dir);
+        let by_name = made == Some(owner.mode)
+            && self.options.ownership != Ownership::Record
+            && attributes.xattrs.is_empty()
+            && !may_be_clamped(attributes.mtime);
+        if !by_name {
+            let dir = dir.open_dir(name).map_err(failed(path))?;
+            return self.finish_directory(&dir, path, attributes);
+        }
+        let set_xattr = |attribute: &OsStr, value: &[u8]| dir.set_xattr(name, attribute, value);
+        self.set_owner(path, owner, None, |uid, gid| dir.set_owner(name, uid, gid), set_xattr)?;
+        dir.set_times(name, &timestamps(attributes.mtime)).map_err(failed(path))
+    }
+
     /// Sets the attributes of a directory by its descriptor.
     pub(super) fn finish_directory(&mut self, dir: &Dir, path: &[u8], attributes: &Attributes) -> Result<(), Error> {
-        let owner = Owner {
-            uid: attributes.uid,
-            gid: attributes.gid,
-            mode: attributes.mode,
-        };
+        let owner = attributes.owner();
         let set_xattr = |attribute: &OsStr, value: &[u8]| dir.set_own_xattr(attribute, value);
         if path.is_empty() && self.options.privilege == Privilege::Root && self.options.ownership.sets_owners() {
             // The root was not made here, so its owner is not known to be the default.
@@ -254,7 +292,6 @@ impl DirectoryWriter<'_> {
             self.set_owner(path, owner, None, |uid, gid| dir.set_own_owner(uid, gid), set_xattr)?;
         }
         self.set_xattrs(path, &attributes.xattrs, set_xattr)?;
-        // A set-gid parent hands its bit down, so the mode is never known to be the one asked for.
         dir.set_own_mode(attributes.mode).map_err(failed(path))?;
         dir.set_own_times(&timestamps(attributes.mtime)).map_err(failed(path))?;
         if may_be_clamped(attributes.mtime) {

@@ -150,8 +150,9 @@ impl DirectoryWriter<'_> {
         path: &[u8],
         node: LowerNode,
     ) -> Result<(), Error> {
-        self.make_directory(&parent.dir, name).map_err(failed(path))?;
-        self.directories.copy(&parent.child(name), Attributes::of_lower(node));
+        let made = self.make_directory(parent, name, node.mode).map_err(failed(path))?;
+        self.directories
+            .copy(&parent.child(name), Attributes::of_lower(node), made);
         self.check_deferred(path)
     }
 

@@ -1,11 +1,12 @@
 //! What is known of the directories made, kept to the end, when their attributes are set.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::attributes::Attributes;
 use super::below::below_of;
 use super::parents::Make;
-use super::{DirectoryWriter, failed, split};
+use super::{DirectoryWriter, split};
 use crate::{Error, RawPath};
 
 /// What a record costs beside its path and attributes, about.
@@ -27,6 +28,8 @@ struct Record {
     origin: Origin,
     /// None for an implied directory that gets what those of its layer get.
     attributes: Option<Box<Attributes>>,
+    /// The mode that it was made with, if that is known.
+    made: Option<u32>,
 }
 
 /// Attributes of directories, by path on disk.
@@ -42,18 +45,20 @@ pub(super) struct Directories {
 
 impl Directories {
     /// Sets the attributes of `path`, in place of any that were there.
-    pub(super) fn declare(&mut self, path: &[u8], attributes: Attributes) {
-        self.insert(path, Origin::Declared, Some(attributes));
+    ///
+    /// `made` is the mode that it has just been made with, if it was and if that is known.
+    pub(super) fn declare(&mut self, path: &[u8], attributes: Attributes, made: Option<u32>) {
+        self.insert(path, Origin::Declared, Some(attributes), made);
     }
 
     /// Notes that `path` was made without an entry of its own; without attributes it gets what all such get.
-    pub(super) fn imply(&mut self, path: &[u8], attributes: Option<Attributes>) {
-        self.insert(path, Origin::Implied, attributes);
+    pub(super) fn imply(&mut self, path: &[u8], attributes: Option<Attributes>, made: Option<u32>) {
+        self.insert(path, Origin::Implied, attributes, made);
     }
 
     /// Notes that `path` is as a layer below has it.
-    pub(super) fn copy(&mut self, path: &[u8], attributes: Attributes) {
-        self.insert(path, Origin::Copied, Some(attributes));
+    pub(super) fn copy(&mut self, path: &[u8], attributes: Attributes, made: Option<u32>) {
+        self.insert(path, Origin::Copied, Some(attributes), made);
     }
 
     pub(super) fn is_implied(&self, path: &[u8]) -> bool {
@@ -110,13 +115,25 @@ impl Directories {
         }
     }
 
-    fn insert(&mut self, path: &[u8], origin: Origin, attributes: Option<Attributes>) {
+    fn insert(&mut self, path: &[u8], origin: Origin, attributes: Option<Attributes>, made: Option<u32>) {
         let attributes = attributes.map(Box::new);
-        let record = Record { origin, attributes };
+        let record = Record {
+            origin,
+            attributes,
+            made,
+        };
         self.bytes += cost(path, &record);
         self.implied += usize::from(origin == Origin::Implied);
-        if let Some(old) = self.records.insert(path.to_vec(), record) {
-            self.forget(path, &old);
+        match self.records.entry(path.to_vec()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(record);
+            }
+            Entry::Occupied(mut occupied) => {
+                // What is described again was not made again.
+                let made = made.or(occupied.get().made);
+                let old = occupied.insert(Record { made, ..record });
+                self.forget(path, &old);
+            }
         }
     }
 
@@ -138,7 +155,12 @@ impl DirectoryWriter<'_> {
         let records = std::mem::take(&mut self.directories.records);
         let implied = Attributes::implied(self.first_time.unwrap_or_default());
         let mut root = None;
-        for (path, Record { origin, attributes }) in records.into_iter().rev() {
+        for (path, record) in records.into_iter().rev() {
+            let Record {
+                origin,
+                attributes,
+                made,
+            } = record;
             if path.is_empty() {
                 root = attributes;
                 continue;
@@ -148,8 +170,8 @@ impl DirectoryWriter<'_> {
             let Some(parent) = self.parent(parent_path, Make::Nothing)? else {
                 continue;
             };
-            let dir = parent.dir.open_dir(name).map_err(failed(&path))?;
-            self.finish_directory(&dir, &path, attributes.as_deref().unwrap_or(&implied))?;
+            let attributes = attributes.as_deref().unwrap_or(&implied);
+            self.finish_child(&parent, name, &path, made, attributes)?;
             if origin == Origin::Implied {
                 self.summary.implied_parents.push(RawPath::new(path));
             }
@@ -169,9 +191,9 @@ mod tests {
     fn removing_takes_the_tree_and_its_cost() {
         let mut directories = Directories::default();
         for path in ["a", "a/b", "a/b/c", "a-b", "a0", "b"] {
-            directories.declare(path.as_bytes(), Attributes::implied(Time::default()));
+            directories.declare(path.as_bytes(), Attributes::implied(Time::default()), None);
         }
-        directories.imply(b"a/b", None);
+        directories.imply(b"a/b", None, None);
         assert!(!directories.is_declared(b"a/b"));
         directories.remove(b"a");
         let left: Vec<_> = directories

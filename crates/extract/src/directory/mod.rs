@@ -128,13 +128,16 @@ impl<'a> DirectoryWriter<'a> {
         let attributes = Attributes::of(entry);
         if entry.path.is_empty() {
             self.summary.root_declared = true;
-            self.directories.declare(b"", attributes);
+            self.directories.declare(b"", attributes, None);
             return self.check_deferred(entry.path);
         }
         let (parent, name) = self.place(entry.path)?;
         let physical = parent.child(name);
-        match self.make_directory(&parent.dir, name) {
-            Ok(()) => self.made(&parent, name),
+        let mode = match self.make_directory(&parent, name, entry.mode) {
+            Ok(mode) => {
+                self.made(&parent, name);
+                mode
+            }
             Err(error) if is(&error, Errno::EXIST) => {
                 let found = parent.dir.stat(name).map_err(failed(entry.path))?;
                 match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
@@ -142,28 +145,30 @@ impl<'a> DirectoryWriter<'a> {
                         if self.directories.is_declared(&physical) && !self.is_tree {
                             self.summary.note(Note::Duplicate, entry.path);
                         }
+                        None
                     }
                     kind => {
                         if kind == Some(FileType::Symlink)
                             && self.keep_links
                             && let Some(target) = self.directory_at(entry.path)?
                         {
-                            self.directories.declare(&target.path, attributes);
+                            self.directories.declare(&target.path, attributes, None);
                             return self.check_deferred(entry.path);
                         }
                         self.clear_way(&parent, name, entry.path)?;
-                        self.make_directory(&parent.dir, name).map_err(failed(entry.path))?;
+                        let mode = self.make_directory(&parent, name, entry.mode);
                         self.fresh.insert(physical.clone());
+                        mode.map_err(failed(entry.path))?
                     }
                 }
             }
             Err(error) => return Err(failed(entry.path)(error)),
-        }
+        };
         if self.directories.is_implied(&physical) && !self.is_tree {
             // Until now what is below could be seen here, a link for one.
             self.summary.replaced_parents.push(RawPath::new(&physical[..]));
         }
-        self.directories.declare(&physical, attributes);
+        self.directories.declare(&physical, attributes, mode);
         self.check_deferred(entry.path)
     }
 
@@ -424,7 +429,7 @@ impl EntrySink for DirectoryWriter<'_> {
             if !self.directories.is_known(b"")
                 && let Some(root) = below.look_up(b"", b"")?
             {
-                self.directories.copy(b"", Attributes::of_lower(root));
+                self.directories.copy(b"", Attributes::of_lower(root), None);
             }
             self.apply_removals()?;
         } else if self.options.whiteouts == Whiteouts::Oci {

@@ -235,12 +235,13 @@ impl DirectoryWriter<'_> {
     }
 
     fn make_implied(&mut self, parent: &Parent, name: &OsStr, path: &[u8]) -> Result<(), Error> {
-        self.make_directory(&parent.dir, name).map_err(failed(path))?;
+        let attributes = Attributes::implied(self.first_time.unwrap_or_default());
+        let made = self
+            .make_directory(parent, name, attributes.mode)
+            .map_err(failed(path))?;
         // In one tree for several layers each brings a time of its own.
-        let attributes = self
-            .is_tree
-            .then(|| Attributes::implied(self.first_time.unwrap_or_default()));
-        self.directories.imply(&parent.child(name), attributes);
+        let attributes = self.is_tree.then_some(attributes);
+        self.directories.imply(&parent.child(name), attributes, made);
         self.check_deferred(path)
     }
 

@@ -91,7 +91,7 @@ impl DirectoryWriter<'_> {
         if !self.directories.is_known(b"")
             && let Some(time) = self.first_time
         {
-            self.directories.imply(b"", Some(Attributes::implied(time)));
+            self.directories.imply(b"", Some(Attributes::implied(time)), None);
         }
         self.first_time = None;
         self.fresh.clear();

@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use unlade_extract::Note;
-use unlade_test_support::{Entry, LayerBuilder, Node, NodeKind};
+use unlade_extract::{Note, Options, Progress, Removals, TreeWriter};
+use unlade_oci::Algorithm;
+use unlade_sys::Dir;
+use unlade_test_support::{Compression, Entry, LayerBuilder, Node, NodeKind};
 
 use crate::sandbox::{Sandbox, Tree, extracted, is_root};
 
@@ -168,6 +170,74 @@ fn directories_may_forbid_what_is_in_them() {
 }
 
 #[test]
+fn the_last_mode_of_a_directory_wins_however_deep_it_is() {
+    let (_, tree) = extracted(
+        &LayerBuilder::new()
+            .dir_with("a/less", 0o777, |entry| entry.mtime(1))
+            .dir_with("a/less", 0o711, |entry| entry.mtime(2))
+            .dir("a/more", 0o700)
+            .dir("a/more", 0o1777)
+            .dir("a/set-id", 0o755)
+            .dir("a/set-id", 0o2755)
+            .dir("a/no-set-id", 0o2755)
+            .dir("a/no-set-id", 0o755)
+            .file("a/implied/f", "x")
+            .dir("a/implied", 0o750)
+            .dir("a/again", 0o755)
+            .file("a/again", "x")
+            .dir_with("a/again", 0o711, |entry| entry.mtime(3))
+            .dir("a/back", 0o755)
+            .dir("a/back", 0o700)
+            .dir("a/back", 0o755)
+            .dir("a/forbids", 0o555)
+            .dir("a/forbids/e", 0o755)
+            .file("a/forbids/e/f", "x"),
+    );
+    for (path, mode) in [
+        ("a/less", 0o711),
+        ("a/more", 0o1777),
+        ("a/set-id", 0o2755),
+        ("a/no-set-id", 0o755),
+        ("a/implied", 0o750),
+        ("a/again", 0o711),
+        ("a/back", 0o755),
+        ("a/forbids", 0o555),
+        ("a/forbids/e", 0o755),
+    ] {
+        assert_eq!(tree.node(path).mode, mode, "{path}");
+    }
+    assert_eq!(tree.node("a/less").mtime, (2, 0));
+    assert_eq!(tree.node("a/again").mtime, (3, 0));
+}
+
+#[test]
+fn nobody_else_gets_to_what_is_made_before_the_end() {
+    let sandbox = Sandbox::new();
+    let layer = LayerBuilder::new()
+        .dir("open", 0o777)
+        .dir("open/below", 0o777)
+        .file("open/below/set-id", "x")
+        .file("implied/below/f", "x")
+        .build(Compression::None);
+    let (options, sha) = (Options::default(), Algorithm::Sha256);
+    let target = Dir::open(&sandbox.target()).unwrap();
+    let mut writer = TreeWriter::new(&target, &options).unwrap();
+    let removals = Removals::default();
+    writer
+        .apply(&layer.bytes[..], &removals, sha, sha, &Progress::new())
+        .unwrap();
+    let before = sandbox.tree();
+    for path in ["open", "implied"] {
+        assert_eq!(before.node(path).mode, 0o700, "{path}");
+    }
+    writer.finish().unwrap();
+    let after = sandbox.tree();
+    for (path, mode) in [("open", 0o777), ("open/below", 0o777), ("implied/below", 0o755)] {
+        assert_eq!(after.node(path).mode, mode, "{path}");
+    }
+}
+
+#[test]
 fn devices_and_fifos() {
     let (report, tree) = extracted(
         &LayerBuilder::new()
@@ -306,12 +376,19 @@ fn a_set_gid_target_hands_nothing_down() {
                 .dir("d", 0o755)
                 .file("d/f", "x")
                 .file("g", "x")
-                .fifo("d/p"),
+                .fifo("d/p")
+                .dir("d/e", 0o755)
+                .dir("d/e/e", 0o700)
+                .file("d/implied/e/f", "x"),
         )
         .unwrap();
     let tree: Tree = sandbox.tree();
-    for path in ["d", "d/f", "g", "d/p", "."] {
-        assert_owner(tree.node(path), 0, 0);
-        assert_eq!(tree.node(path).mode & 0o2000, 0, "{path}");
+    for path in tree.paths() {
+        assert_owner(tree.node(&path), 0, 0);
+        assert_eq!(tree.node(&path).mode & 0o2000, 0, "{path}");
+    }
+    assert_eq!(tree.node(".").mode & 0o2000, 0);
+    for (path, mode) in [("d/e", 0o755), ("d/e/e", 0o700), ("d/implied/e", 0o755)] {
+        assert_eq!(tree.node(path).mode, mode, "{path}");
     }
 }

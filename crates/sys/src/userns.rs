@@ -3,9 +3,9 @@
 //! # How it is entered
 //! The kernel lets a process of one thread move itself into a new user namespace; of one with more it refuses that, so no
 //! state can be torn. Which ids there are inside is written from outside: by `newuidmap` and `newgidmap`, which belong to
-//! root and give what `/etc/subuid` and `/etc/subgid` allow. They have to run outside, so they are started before, by a
-//! shell that waits for a line, and go ahead once this process is inside. Nothing is forked by hand, and no memory is
-//! shared with a child.
+//! root and give what `/etc/subuid` and `/etc/subgid`, or the name service, allow. They have to run outside, so they are
+//! started before, by a shell that waits for a line, and go ahead once this process is inside. Nothing is forked by hand,
+//! and no memory is shared with a child.
 //!
 //! Inside, the user is root over the mapped ids and over nothing else. The way back out does not exist.
 #![expect(
@@ -24,6 +24,12 @@ use rustix::thread::UnshareFlags;
 /// Where the ranges of subordinate ids are.
 const SUBUID: &str = "/etc/subuid";
 const SUBGID: &str = "/etc/subgid";
+
+/// Tells the ranges that a user has from elsewhere, where the system's name service is set up so.
+const GETSUBIDS: &str = "getsubids";
+
+/// Tells the name of a user from elsewhere, likewise.
+const ID: &str = "id";
 
 /// Waits for a line, then becomes the program.
 const WAIT: &str = "read -r go && exec \"$0\" \"$@\"";
@@ -97,8 +103,8 @@ pub fn enter_user_namespace() -> Result<(), UserNamespaceError> {
         return Err(UserNamespaceError::Root);
     }
     let name = user_name(uid)?;
-    let uids = ranges_of(Path::new(SUBUID), name.as_deref(), uid)?;
-    let gids = ranges_of(Path::new(SUBGID), name.as_deref(), uid)?;
+    let uids = ranges_of(Path::new(SUBUID), &[], name.as_deref(), uid)?;
+    let gids = ranges_of(Path::new(SUBGID), &["-g"], name.as_deref(), uid)?;
     let helpers = [
         Helper::start("newuidmap", uid, &uids)?,
         Helper::start("newgidmap", gid, &gids)?,
@@ -181,14 +187,18 @@ fn map_arguments(own: u32, ranges: &[Range]) -> Vec<String> {
     arguments
 }
 
-fn ranges_of(path: &Path, name: Option<&str>, uid: u32) -> Result<Vec<Range>, UserNamespaceError> {
+/// Returns the ranges of a user from a file or, if it has none, from elsewhere.
+fn ranges_of(path: &Path, kind: &[&str], name: Option<&str>, uid: u32) -> Result<Vec<Range>, UserNamespaceError> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         read => read.map_err(|source| UserNamespaceError::Io {
             source: crate::Error::new("read", path, source),
         })?,
     };
-    let ranges = parse_ranges(&text, name, uid);
+    let mut ranges = parse_ranges(&text, name, uid);
+    if let (true, Some(name)) = (ranges.is_empty(), name) {
+        ranges = ranges_from_elsewhere(Path::new(GETSUBIDS), kind, name);
+    }
     if ranges.is_empty() {
         return Err(UserNamespaceError::NoRange {
             user: name.map_or_else(|| uid.to_string(), str::to_owned),
@@ -213,16 +223,50 @@ fn parse_ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<Range> {
     text.lines().filter_map(range).collect()
 }
 
-/// Returns the name of a user, if the system's list has it.
+/// Asks the program that knows where the name service has ranges (the line `subid` of nsswitch.conf(5)). It need not be
+/// installed, and then, or if it knows of none, there are none.
+fn ranges_from_elsewhere(program: &Path, kind: &[&str], name: &str) -> Vec<Range> {
+    let text = output_of(Command::new(program).args(kind).arg(name));
+    text.map_or_else(Vec::new, |text| parse_listed(&text, name))
+}
+
+/// Reads lines of the form `0: USER FIRST COUNT` (getsubids(1)).
+fn parse_listed(text: &str, name: &str) -> Vec<Range> {
+    let range = |line: &str| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        fields.next().filter(|user| *user == name)?;
+        let (start, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        (count > 0).then_some(Range { start, count })
+    };
+    text.lines().filter_map(range).collect()
+}
+
+/// Returns the name of a user, which is the one who runs this, if the system's list or the name service has it.
 fn user_name(uid: u32) -> Result<Option<String>, UserNamespaceError> {
     let path = Path::new("/etc/passwd");
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(parse_name(&text, uid)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(UserNamespaceError::Io {
-            source: crate::Error::new("read", path, source),
-        }),
-    }
+    let listed = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        read => {
+            let failed = |source| UserNamespaceError::Io {
+                source: crate::Error::new("read", path, source),
+            };
+            parse_name(&read.map_err(failed)?, uid)
+        }
+    };
+    Ok(listed.or_else(|| name_from_elsewhere(Path::new(ID))))
+}
+
+/// Asks the program that asks the name service for the name of whoever runs it.
+fn name_from_elsewhere(program: &Path) -> Option<String> {
+    let text = output_of(Command::new(program).arg("-un"))?;
+    Some(text.trim_end().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Returns what a program prints; nothing if it is not installed, or fails.
+fn output_of(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let is_valid = output.status.success();
+    is_valid.then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn parse_name(text: &str, uid: u32) -> Option<String> {
@@ -236,6 +280,8 @@ fn parse_name(text: &str, uid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -254,6 +300,36 @@ mod tests {
         assert_eq!(parse_ranges(text, Some("me"), 1000), expected);
         assert_eq!(parse_ranges(text, None, 1000), expected[1..]);
         assert!(parse_ranges(text, Some("nobody"), 65534).is_empty());
+    }
+
+    /// Makes a program of a shell's commands.
+    fn program(directory: &Path, commands: &str) -> PathBuf {
+        let program = directory.join("program");
+        fs::write(&program, format!("#!/bin/sh\n{commands}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        program
+    }
+
+    #[test]
+    fn ranges_from_elsewhere_are_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let listing = "[ \"$*\" = '-g me' ] || exit 1; echo '0: me 100000 65536'; echo '1: me 300000 10'; \
+                       echo '2: you 1 2'; echo '3: me 5 0'; echo 'Error'";
+        let program = program(directory.path(), listing);
+        let expected = [(100_000, 65536), (300_000, 10)].map(|(start, count)| Range { start, count });
+        assert_eq!(ranges_from_elsewhere(&program, &["-g"], "me"), expected);
+        assert!(ranges_from_elsewhere(&program, &[], "me").is_empty());
+        assert!(ranges_from_elsewhere(&directory.path().join("none"), &[], "me").is_empty());
+    }
+
+    #[test]
+    fn a_name_from_elsewhere_is_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let known = program(directory.path(), "[ \"$*\" = -un ] && echo me@example");
+        assert_eq!(name_from_elsewhere(&known).as_deref(), Some("me@example"));
+        let unknown = program(directory.path(), "echo 54321; exit 1");
+        assert_eq!(name_from_elsewhere(&unknown), None);
+        assert_eq!(name_from_elsewhere(&directory.path().join("none")), None);
     }
 
     #[test]

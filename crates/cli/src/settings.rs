@@ -255,6 +255,7 @@ impl<'a> Flags<'a> {
         Self {
             layer_path: obtain.layer_path.as_ref(),
             platform: obtain.platform.as_ref(),
+            ownership: obtain.ownership,
             durability: obtain.durability,
             limits: Some(&obtain.limits),
             login: obtain.login.clone(),

@@ -1,8 +1,8 @@
 //! `--ownership userns`: real owners without root, with the `newuidmap` of the system.
 
 use std::fs;
-use std::os::unix::fs::chown;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
 
 use unlade_test_support::{FakeRegistry, NodeKind, TreeSnapshot, fixtures};
 use unlade_tests::{Command, Home, NOBODY, Pulled};
@@ -118,6 +118,127 @@ fn privileged_real_files_have_their_owners_in_a_user_namespace() {
     assert!(subject.home.leftovers().staging.is_empty());
     subject.unlade(&["rm", &subject.reference]).run().success();
     subject.home.leftovers().assert_nothing();
+}
+
+#[test]
+fn privileged_real_a_mount_shows_the_owners_of_a_user_namespace() {
+    const LIST: &str = r#"cd "$1" && find . -fprintf "$2" '%U %G %m %y %P\0'"#;
+    let subject = Subject::new(&format!("nobody:{FIRST}:{COUNT}\n"));
+    let root = Home::new();
+    let tree = root.path("rootfs");
+    root.unlade(["unpack", &subject.reference])
+        .args([&tree])
+        .run()
+        .success();
+    let list = root.path("list");
+    let mut listing = std::process::Command::new("sh");
+    listing.args(["-euc", LIST, "sh"]).args([&tree, &list]);
+    assert!(listing.status().expect("a shell").success());
+    let mut expected = files_of(&list);
+    expected.iter_mut().for_each(to_namespace);
+    assert!(
+        expected.iter().any(|file| file.owner == ["1000", "1000"]),
+        "{expected:?}"
+    );
+
+    // The first pulls, the second finds what is there.
+    let target = subject.home.path("home/mounted");
+    let shown = target.to_str().unwrap_or_default();
+    let list = subject.home.path("home/list");
+    let list = list.to_str().unwrap_or_default();
+    for _ in 0..2 {
+        let mount = ["mount", "--ownership", "userns", &subject.reference, shown, "--"];
+        let command = [&mount[..], &["sh", "-euc", LIST, "sh", shown, list]].concat();
+        subject.unlade(&command).run().success();
+        assert_eq!(files_of(Path::new(list)), expected);
+    }
+
+    let upper = subject.home.path("home/changes");
+    let mount = ["mount", "--ownership", "userns", &subject.reference, shown];
+    let change = "cd \"$1\" && echo new > new && chown 5:6 new && chmod 4711 new && rm -r deep && test ! -e deep";
+    let changed = [
+        "--rw",
+        upper.to_str().unwrap_or_default(),
+        "--",
+        "sh",
+        "-euc",
+        change,
+        "sh",
+        shown,
+    ];
+    subject.unlade(&[&mount[..], &changed].concat()).run().success();
+    let new = fs::metadata(upper.join("new")).expect("what was written is in the upper directory");
+    let attributes = (new.uid(), new.gid(), new.mode() & 0o7777);
+    assert_eq!(attributes, (outside(5), outside(6), 0o4711));
+
+    // A directory has them, too.
+    let tree = subject.home.path("home/rootfs");
+    let unpack = [
+        "unpack",
+        "--ownership",
+        "userns",
+        "--policy",
+        "never",
+        &subject.reference,
+    ];
+    let unpack = [&unpack[..], &[tree.to_str().unwrap_or_default()]].concat();
+    subject.unlade(&unpack).run().success();
+    let mut listing = std::process::Command::new("sh");
+    listing.args(["-euc", LIST, "sh"]).arg(&tree).arg(list);
+    assert!(listing.status().expect("a shell").success());
+    for file in &mut expected {
+        file.owner = file.owner.each_ref().map(|id| match id.parse() {
+            Ok(id) => outside(id).to_string(),
+            Err(_) => id.clone(),
+        });
+    }
+    assert_eq!(files_of(Path::new(list)), expected);
+
+    // Outside of a namespace of its own nobody but root may mount.
+    let refused = subject.unlade(&mount).run().failure(9);
+    assert!(refused.stderr.contains("-- COMMAND"), "{refused}");
+}
+
+/// What a list says of a file.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Listed {
+    path: String,
+    owner: [String; 2],
+    mode: String,
+    kind: String,
+}
+
+/// Reads a list, in the order of the paths.
+fn files_of(list: &Path) -> Vec<Listed> {
+    let list = fs::read(list).expect("a list");
+    let file = |line: &[u8]| {
+        let line = line.escape_ascii().to_string();
+        let mut fields = line.splitn(5, ' ').map(ToOwned::to_owned);
+        let mut next = || fields.next().expect("owner, group, mode, type, path");
+        let owner = [next(), next()];
+        let (mode, kind, path) = (next(), next(), next());
+        Listed {
+            path,
+            owner,
+            mode,
+            kind,
+        }
+    };
+    let mut files: Vec<_> = list.split_inclusive(|byte| *byte == 0).map(file).collect();
+    files.sort();
+    files
+}
+
+/// Makes of what root has unpacked what the user namespace has: no owners that have no place there, and no devices.
+fn to_namespace(file: &mut Listed) {
+    let has_place = |id: &String| id.parse::<u32>().is_ok_and(|id| id <= COUNT);
+    // The two ids are set at once, or neither is.
+    if !file.owner.iter().all(has_place) {
+        file.owner = ["0", "0"].map(ToOwned::to_owned);
+    }
+    if ["b", "c"].contains(&file.kind.as_str()) {
+        "f".clone_into(&mut file.kind);
+    }
 }
 
 #[test]

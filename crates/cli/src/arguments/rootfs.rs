@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use unlade_oci::Platform;
 
-use super::{Durability, Limits, Login, Policy, Progress};
+use super::{Durability, Limits, Login, Ownership, Policy, Progress};
 use crate::network::{DownloadFlags, NetworkFlags};
 use crate::registries::RegistryFlags;
 
@@ -22,6 +22,9 @@ pub(crate) struct Obtain {
     /// When to ask the registry
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub(crate) policy: Policy,
+    /// Whom the files belong to; by default root preserves owners, anybody else records them
+    #[arg(long, value_name = "HOW")]
+    pub(crate) ownership: Option<Ownership>,
     /// Whether to wait until the disk has it all, lazy by default
     #[arg(long, value_name = "HOW")]
     pub(crate) durability: Option<Durability>,

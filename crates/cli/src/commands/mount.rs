@@ -24,6 +24,8 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Mount) -> Result<Exi
     let references = std::slice::from_ref(&reference);
     let options = pull::options(session, arguments.obtain.policy);
     let store = session.store()?;
+    // What a user namespace has made can only be read in one like it, and the command is to see the same owners.
+    Session::enter_user_namespace(&store)?;
     let pulled = match find_local(&store, references, &options)? {
         Some(pulled) => pulled,
         None => pull::fetch(session, arguments.obtain.progress, store.clone(), references, &options)?,

@@ -217,6 +217,7 @@ impl Error {
             Self::Pull(unlade_pull::Error::NotLocal { .. }) => {
                 return Some("without --policy never it is fetched".to_owned());
             }
+            _ if self.lacks_blob() => return Some("without --policy never it is fetched again".to_owned()),
             Self::Damaged { .. } => {
                 return Some("`unlade verify --repair` makes images good, from the blobs or from the registry; an artifact is pulled again, with `unlade pull --artifact`".to_owned());
             }
@@ -309,6 +310,14 @@ impl Error {
             }
             _ => return None,
         })
+    }
+
+    /// Whether the blob of a layer that has to be extracted once more is gone, and may not be fetched.
+    fn lacks_blob(&self) -> bool {
+        let Self::Pull(unlade_pull::Error::Layer { source, .. }) = self else {
+            return false;
+        };
+        matches!(&**source, Cause::Images(unlade_images::Error::BlobMissing { .. }))
     }
 
     fn hint_not_found(&self) -> String {

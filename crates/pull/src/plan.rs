@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use unlade_images::Store;
 use unlade_oci::{Compression, Descriptor, Digest};
-use unlade_reference::Repository;
+use unlade_reference::{Reference, Repository};
 
 use crate::error::Error;
 use crate::observer::Planned;
@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) planned: Planned,
     /// How many bytes are needed by an estimate that is low, and where: for blobs, then for layer directories if those are elsewhere.
     pub(crate) room: Vec<(PathBuf, u64)>,
+    /// A layer's blob that is not in the store, and the image that needs it.
+    pub(crate) absent: Option<(Reference, Digest)>,
 }
 
 /// Finds out what is missing for all `resolutions` together, and whether there is room for it.
@@ -91,6 +93,7 @@ fn missing(store: &Store, resolutions: &[Resolution], options: &Options, staged:
     let mut jobs = Vec::new();
     let mut bytes_to_fetch = 0;
     let mut bytes_to_extract = 0;
+    let mut absent = None;
     for resolution in resolutions {
         for (blob, diff_id) in resolution.layers() {
             if let Some(first) = seen.insert(&blob.digest, diff_id) {
@@ -112,6 +115,13 @@ fn missing(store: &Store, resolutions: &[Resolution], options: &Options, staged:
             }
             if !state.blob {
                 bytes_to_fetch += blob.size.saturating_sub(state.partial);
+                // One that was not checked since the machine started may do as well.
+                if absent.is_none()
+                    && state.partial < blob.size
+                    && !store.blobs().contains(&blob.digest).map_err(Error::store)?
+                {
+                    absent = Some((resolution.reference.clone(), blob.digest.clone()));
+                }
             }
             // How large a layer is once extracted is not known before it is. Compression makes nothing larger that is worth
             // it; of a plain archive not even that can be said, since its headers may be all of it.
@@ -148,5 +158,10 @@ fn missing(store: &Store, resolutions: &[Resolution], options: &Options, staged:
         layers_present: seen.len() - jobs.len(),
         bytes_to_fetch,
     };
-    Ok(Plan { jobs, planned, room })
+    Ok(Plan {
+        jobs,
+        planned,
+        room,
+        absent,
+    })
 }

@@ -317,6 +317,12 @@ impl Arrival<'_> {
             .spawner
             .run(move || plan(&store, &resolved, &planning, staged))
             .await?;
+        if let (Some((reference, digest)), None, None) = (plan.absent, self.client, self.supply) {
+            return Err(Error::NotLocal {
+                reference: Box::new(reference),
+                missing: format!("the blob {digest} is missing"),
+            });
+        }
         self.watch.planned(&plan.planned);
         let context = Context {
             store: self.store.clone(),

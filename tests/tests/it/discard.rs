@@ -1,6 +1,6 @@
 //! Pulls that keep no blobs: what stays, what that is good for, and how much room it takes at most.
 
-use unlade_test_support::ImageBuilder;
+use unlade_test_support::{Compression, ImageBuilder, LayerBuilder};
 use unlade_tests::{Filesystem, Home, Kind};
 
 use crate::support::{blob_requests, fat_layer, serve};
@@ -33,6 +33,78 @@ fn only_documents_and_layer_directories_stay() {
     assert_eq!(usage.code(), Some(2), "{usage}");
     home.unlade(["rm", &reference]).run().success();
     home.leftovers().assert_nothing();
+}
+
+/// Where a layer has to be extracted once more, its blob is fetched once more; where that may not be, the error says so.
+#[test]
+fn what_is_extracted_once_more_is_fetched_once_more() {
+    // The second layer goes through a link of the first: it is extracted on top of that, for each image.
+    let top = LayerBuilder::new().file("lib/new", "new").build(Compression::Gzip);
+    let on = |place: &str| {
+        let ground = LayerBuilder::new().dir(place, 0o755).symlink("lib", place);
+        let layers = ImageBuilder::new().layer(ground.build(Compression::Gzip));
+        layers.layer(top.clone()).build()
+    };
+    let (registry, reference) = serve(&on("usr"));
+    registry.push("other", "latest", &on("opt"));
+    let other = registry.reference("other", "latest");
+    let home = Home::new();
+    home.pull_with(&reference, &["--discard-blobs"]);
+    registry.clear();
+
+    // Other owners mean other directories, and a blob for those is gone.
+    let squash = ["--ownership", "squash"];
+    let never = ["--format", "json", "pull", "--policy", "never", &reference];
+    let error = home.unlade(never).args(squash).run().failure(3).error();
+    assert_eq!(error["class"], "not-found", "{error}");
+    let message = error["message"].as_str().unwrap_or_default();
+    assert!(
+        message.contains("is not complete in the store: the blob sha256:"),
+        "{error}"
+    );
+    assert_eq!(error["hint"], "without --policy never it is fetched", "{error}");
+    assert!(registry.requests().is_empty(), "{:?}", registry.requests());
+    home.pull_with(&reference, &[&squash[..], &["--discard-blobs"]].concat());
+    // That of the second layer was needed a second time, and is there since.
+    assert_eq!(blob_requests(&registry).len(), 1, "{:?}", registry.requests());
+    registry.clear();
+
+    // The second layer has its directories, but not one on top of this ground.
+    let pulled = home.pull_with(&other, &["--discard-blobs"]);
+    let on_top = &pulled.directories[1];
+    let asked = blob_requests(&registry);
+    assert!(
+        asked.len() == 2 && asked.iter().all(|(path, _)| path.contains("/other/")),
+        "{asked:?}"
+    );
+    home.leftovers().assert_nothing_half_done();
+    let blob = home.store().join("blobs/sha256").join(top.digest.hex());
+    assert!(blob.is_file(), "what a directory on top of others depends on stays");
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::remove_dir_all(on_top).unwrap();
+    let never = ["--format", "json", "pull", "--policy", "never", &other];
+    let error = home.unlade(never).run().failure(3).error();
+    assert_eq!(
+        error["causes"][0],
+        format!("the blob {} is not in the store", top.digest),
+        "{error}"
+    );
+    assert_eq!(error["hint"], "without --policy never it is fetched again", "{error}");
+    home.pull(&other);
+    assert!(on_top.is_dir() && blob.is_file());
+
+    let tree = home.path("rootfs");
+    home.unlade(["unpack", "--policy", "never", &other])
+        .args([&tree])
+        .run()
+        .success();
+    assert_eq!(std::fs::read(tree.join("opt/new")).unwrap(), b"new");
+    home.unlade(["unpack", "--replace", "--ownership", "squash", &reference])
+        .args([&tree])
+        .run()
+        .success();
+    assert_eq!(std::fs::read(tree.join("usr/new")).unwrap(), b"new");
+    home.unlade(["verify", "--deep"]).run().success();
 }
 
 /// The blobs are five times as large as the filesystem that they pass through has room.

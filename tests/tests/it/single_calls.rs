@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use unlade_test_support::{Compression, Image, ImageBuilder, LayerBuilder};
-use unlade_tests::{Finished, Home, count};
+use unlade_test_support::{Compression, Image, ImageBuilder, LayerBuilder, TreeSnapshot, fixtures};
+use unlade_tests::{Finished, Home, Pulled, count};
 
 use crate::crashes::assert_whole;
 use crate::full::assert_says_what_is_needed;
@@ -237,4 +237,47 @@ fn real_a_warm_pull_answers_before_it_writes() {
     let answer = first(&|line| line.contains("write(1<"));
     let note = first(&|line| line.contains(store.to_str().unwrap()));
     assert!(answer < note, "{text}");
+}
+
+/// Without Landlock, in the kernel or switched on, extraction is the same, and `-v` says what is missing, once.
+#[test]
+fn real_without_landlock_extraction_is_the_same_and_v_says_so() {
+    const SAID: &str = "without Landlock";
+    let (_registry, reference) = serve(&fixtures::all_entry_types());
+    let home = Home::new();
+    let usual = home
+        .unlade(["-v", "--format", "json", "pull", &reference])
+        .run()
+        .success();
+    assert!(!usual.stderr.contains(SAID), "{usual}");
+    let usual = Pulled::of(&usual.json());
+    // When a whiteout was made is no matter of the layer.
+    let tree = |directory: &Path| {
+        TreeSnapshot::of(directory).map(|_, node| {
+            if node.device == Some((0, 0)) {
+                node.mtime = (0, 0);
+            }
+        })
+    };
+    for (error, verbosity, times) in [
+        ("ENOSYS", &["-v"][..], 1),
+        ("EOPNOTSUPP", &["-v"], 1),
+        ("ENOSYS", &[], 0),
+    ] {
+        let home = Home::new();
+        let trace = home.path("trace");
+        let inject = format!("inject=landlock_create_ruleset:error={error}");
+        let pull = home
+            .unlade(["--format", "json", "pull", &reference])
+            .args(verbosity)
+            .under_strace(&["-o", trace.to_str().unwrap(), "-e", &inject])
+            .run()
+            .success();
+        assert!(!failed_calls(&trace).is_empty(), "nothing asked for Landlock: {pull}");
+        assert_eq!(pull.stderr.matches(SAID).count(), times, "{error}: {pull}");
+        let pulled = Pulled::of(&pull.json());
+        for (found, expected) in pulled.directories.iter().zip(&usual.directories) {
+            tree(found).assert_same(&tree(expected));
+        }
+    }
 }

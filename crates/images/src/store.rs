@@ -366,10 +366,16 @@ pub(crate) const fn meant(ownership: LayerOwnership) -> Ownership {
 
 /// Returns whether a layer directory is there. Only a layer that is empty may have an empty one.
 pub(crate) fn is_in_place(directory: &Path, is_empty: bool) -> bool {
-    match std::fs::read_dir(directory) {
-        Ok(mut entries) => is_empty || entries.next().is_some(),
-        Err(_) => false,
+    use std::os::unix::fs::MetadataExt;
+    // On most filesystems a directory of more than two links has directories in it, as all but odd layers do, and one call
+    // says so. Where links of directories are not counted, it has to be read.
+    match std::fs::symlink_metadata(directory) {
+        Ok(found) if !found.is_dir() => return false,
+        Ok(found) if is_empty || found.nlink() > 2 => return true,
+        Ok(_) => {}
+        Err(_) => return false,
     }
+    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn same_filesystem(a: &Path, b: &Path) -> Result<bool, Error> {

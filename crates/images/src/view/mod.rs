@@ -19,7 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{FileType, Stat};
 use unlade_extract::{Entry, EntrySink, FileContent, Kind as EntryKind, Lower, LowerKind, LowerNode, Progress};
@@ -43,6 +43,8 @@ pub(crate) struct ViewLayer {
     ownership: LayerOwnership,
     /// Paths of directories that the layer implies; the root is the empty one.
     implied: HashSet<Vec<u8>>,
+    /// Whether the root is opaque, once it was asked for: every look-up begins there, in every layer.
+    is_opaque: OnceLock<bool>,
 }
 
 impl ViewLayer {
@@ -52,7 +54,17 @@ impl ViewLayer {
             form: place.form,
             ownership: place.ownership,
             implied,
+            is_opaque: OnceLock::new(),
         })
+    }
+
+    /// Says whether the root hides the layers below.
+    fn is_opaque(&self) -> SysResult<bool> {
+        if let Some(known) = self.is_opaque.get() {
+            return Ok(*known);
+        }
+        let found = is_opaque(&self.root, self.form)?;
+        Ok(*self.is_opaque.get_or_init(|| found))
     }
 }
 
@@ -137,7 +149,7 @@ impl View {
         let mut level = Level::new();
         for (at, layer) in self.layers.iter().enumerate().rev() {
             level.push((at, Arc::clone(&layer.root)));
-            if is_opaque(&layer.root, layer.form)? {
+            if layer.is_opaque()? {
                 break;
             }
         }

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// A reader of a blob that is still arriving.
 ///
@@ -23,6 +24,8 @@ pub struct Follower {
     file: File,
     position: u64,
     cancelled: Arc<AtomicBool>,
+    /// Nanoseconds for which reads have waited, if somebody wants to know.
+    waits: Option<Arc<AtomicU64>>,
     shared: Arc<Shared>,
 }
 
@@ -32,8 +35,14 @@ impl Follower {
             file,
             position: 0,
             cancelled: Arc::default(),
+            waits: None,
             shared,
         }
+    }
+
+    /// Counts for how long reads wait for bytes to arrive, from now on. Returns the counter, in nanoseconds.
+    pub fn count_waits(&mut self) -> Arc<AtomicU64> {
+        Arc::clone(self.waits.get_or_insert_default())
     }
 
     /// Returns how many bytes were read.
@@ -55,7 +64,16 @@ impl Read for Follower {
         if buffer.is_empty() {
             return Ok(0);
         }
+        let began = self
+            .waits
+            .as_ref()
+            .filter(|_| self.shared.watermark() <= self.position)
+            .map(|_| Instant::now());
         let watermark = self.shared.wait_beyond(self.position, &self.cancelled)?;
+        if let (Some(waits), Some(began)) = (&self.waits, began) {
+            let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            waits.fetch_add(waited, Ordering::Relaxed);
+        }
         let available = usize::try_from(watermark.saturating_sub(self.position)).unwrap_or(usize::MAX);
         if available == 0 {
             return Ok(0);

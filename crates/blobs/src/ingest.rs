@@ -48,6 +48,7 @@ pub struct Ingest {
     lock: FileLock,
     scattered: Option<Scattered>,
     shared: Arc<Shared>,
+    is_flushed: bool,
     /// What is to happen to the file when this is dropped.
     file_state: FileState,
 }
@@ -91,6 +92,7 @@ impl Ingest {
             lock,
             scattered,
             shared,
+            is_flushed: false,
             file_state: FileState::Partial,
         })
     }
@@ -240,6 +242,17 @@ impl Ingest {
         Ok(())
     }
 
+    /// Declares that all bytes are there, as [`complete`](Self::complete) does, and waits until they are on the disk if the
+    /// durability of the store asks for that. [`publish`](Self::publish) does it if it was not done.
+    pub fn flush(&mut self) -> Result<()> {
+        self.complete()?;
+        if self.store.durability() == Durability::Sync && !self.is_flushed {
+            self.lock.file().sync_all().map_err(Error::io("sync", self.path()))?;
+            self.is_flushed = true;
+        }
+        Ok(())
+    }
+
     /// Takes a file that holds the whole blob in the place of what has arrived so far, without reading or writing it: it is
     /// renamed. Nobody else may be about to write to it, it must be on the filesystem of the store, and this ingest must not
     /// have followers yet.
@@ -268,6 +281,7 @@ impl Ingest {
         std::fs::rename(from, &path).map_err(Error::io("rename to", &path))?;
         lock.renamed(path);
         self.lock = lock;
+        self.is_flushed = false;
         self.scattered = None;
         scattered::remove(self.path())?;
         self.shared.advance_to(size);
@@ -308,12 +322,9 @@ impl Ingest {
                 actual_size: size,
             });
         }
-        self.complete()?;
+        self.flush()?;
         let target = self.store.prepare_path(&self.digest)?;
         let file = self.lock.file();
-        if self.store.durability() == Durability::Sync {
-            file.sync_all().map_err(Error::io("sync", self.path()))?;
-        }
         std::fs::rename(self.path(), &target).map_err(Error::io("publish a blob as", &target))?;
         self.file_state = FileState::Gone;
         // Not before: if it ended here, the next holder could not open the partial blob for writing.

@@ -266,6 +266,12 @@ pub(crate) struct Pull {
     /// How progress is shown on stderr
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) progress: Progress,
+    /// When it is done, say on stderr where the time went: each stage of each layer, busy and waiting
+    #[arg(long)]
+    pub(crate) timings: bool,
+    /// Write the times to FILE, in the form that Perfetto and Chrome show
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) login: Login,
     #[command(flatten)]

@@ -22,6 +22,7 @@ mod session;
 mod settings;
 mod stderr;
 mod table;
+mod timings;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};

@@ -7,7 +7,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvError, Sender};
+use unlade_sys::{Stage, Track, Wait};
 
 /// Bytes in one buffer: large enough that a thread switch per buffer costs nothing, small enough for the cache.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
@@ -33,8 +34,8 @@ impl Pool {
         }
     }
 
-    /// Returns a free buffer, waiting for one if all are in use. A small layer never makes them all.
-    pub(crate) fn take(&mut self) -> Box<[u8]> {
+    /// Returns a free buffer, waiting for one in `stage` if all are in use. A small layer never makes them all.
+    pub(crate) fn take(&mut self, track: &mut Track, stage: Stage) -> Box<[u8]> {
         if let Ok(buffer) = self.free.try_recv() {
             return buffer;
         }
@@ -42,6 +43,7 @@ impl Pool {
             self.unmade -= 1;
             return vec![0; CHUNK_BYTES].into_boxed_slice();
         }
+        track.wait(stage, Wait::Output);
         // The pool holds a sender itself, so the channel cannot be closed.
         self.free
             .recv()
@@ -88,4 +90,17 @@ pub(crate) enum Message {
     Data(Arc<Chunk>),
     /// The stream ended as it should. A channel that closes without this means that the decompressor failed.
     End,
+}
+
+/// Receives a message, waiting for it in `stage` if need be, and is busy with that afterwards.
+pub(crate) fn receive(messages: &Receiver<Message>, track: &mut Track, stage: Stage) -> Result<Message, RecvError> {
+    if track.is_on() && messages.is_empty() {
+        track.wait(stage, Wait::Input);
+    }
+    let message = messages.recv()?;
+    track.busy(stage);
+    if let Message::Data(chunk) = &message {
+        track.bytes(stage, chunk.len() as u64);
+    }
+    Ok(message)
 }

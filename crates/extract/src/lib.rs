@@ -13,6 +13,7 @@
 //! | `inflate` | gzip, zstd or nothing |
 //! | `tar` | the reading half: blocks → entries |
 //! | `entry` | the seam: [`Entry`], [`EntrySink`] |
+//! | `stages` | what is measured of a layer |
 //! | `lower` | what a layer's extraction asks of the layers below: [`Lower`], [`Removals`] |
 //! | `directory` | today's writing half: entries → a layer directory |
 //! | `compare` | a layer directory held against its layer |
@@ -33,6 +34,7 @@ mod pipeline;
 mod progress;
 mod raw_path;
 mod report;
+pub mod stages;
 mod stream;
 mod summary;
 mod tar;

@@ -18,13 +18,16 @@
 use std::io::{self, Read};
 use std::panic::resume_unwind;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use unlade_oci::{Algorithm, Compression, Hasher};
+use unlade_sys::{Track, Wait};
 
-use crate::chunk::{CHUNK_BYTES, CHUNKS, Message, Pool};
+use crate::chunk::{CHUNK_BYTES, CHUNKS, Message, Pool, receive};
 use crate::entry::EntrySink;
 use crate::inflate::{Inflater, Step};
+use crate::stages::{HASH_BLOB, HASH_RAW, INFLATE, READ};
 use crate::stream::Stream;
 use crate::tar::TarReader;
 use crate::{Content, Error, LayerReport, Limits, Note, Progress, Summary};
@@ -65,8 +68,9 @@ pub(crate) fn run<R: Read>(
     let (to_tar, from_reader) = crossbeam_channel::bounded(CHUNKS + 1);
     let (to_hasher, for_hasher) = crossbeam_channel::bounded(CHUNKS + 1);
     thread::scope(|scope| {
-        let hash = move || hash(&for_hasher, diff_algorithm);
-        let archive = move || read_archive(from_reader, sink, limits, progress);
+        let (hashing, making) = (progress.track("hash"), progress.track("files"));
+        let hash = move || hash(&for_hasher, diff_algorithm, hashing);
+        let archive = move || read_archive(from_reader, sink, limits, progress, making);
         let mut outputs = Outputs {
             to_hasher,
             to_tar,
@@ -155,9 +159,9 @@ pub(crate) fn spawn<'scope, T: Send + 'scope>(
         .map_err(|source| Error::Thread { source })
 }
 
-fn hash(chunks: &Receiver<Message>, algorithm: Algorithm) -> Hasher {
+fn hash(chunks: &Receiver<Message>, algorithm: Algorithm, mut track: Track) -> Hasher {
     let mut hasher = Hasher::new(algorithm);
-    while let Ok(Message::Data(chunk)) = chunks.recv() {
+    while let Ok(Message::Data(chunk)) = receive(chunks, &mut track, HASH_RAW) {
         hasher.update(&chunk);
     }
     hasher
@@ -174,8 +178,9 @@ fn read_archive(
     sink: &mut dyn EntrySink,
     limits: &Limits,
     progress: &Progress,
+    track: Track,
 ) -> Result<Archive, Stop> {
-    let mut reader = TarReader::new(Stream::new(chunks), limits, progress);
+    let mut reader = TarReader::new(Stream::new(chunks, track), limits, progress);
     reader.read(sink)?;
     sink.finish()?;
     let (entries, summary) = reader.drain()?;
@@ -236,6 +241,10 @@ struct Reader<'a, R> {
     compressed: u64,
     limits: &'a Limits,
     progress: &'a Progress,
+    /// What this thread does.
+    track: Track,
+    /// For how long the reads of the input had waited when it was last looked.
+    waited: Duration,
 }
 
 impl<'a, R: Read> Reader<'a, R> {
@@ -251,6 +260,8 @@ impl<'a, R: Read> Reader<'a, R> {
             compressed: 0,
             limits,
             progress,
+            track: progress.track("extract"),
+            waited: progress.input_waited(),
         }
     }
 
@@ -262,7 +273,7 @@ impl<'a, R: Read> Reader<'a, R> {
         if compression == Compression::None && self.algorithm == diff_algorithm {
             self.hashing = false;
         } else {
-            self.hasher.update(&self.buffer[self.pending.clone()]);
+            self.hash_pending(self.pending.len());
         }
         let trailing = if compression == Compression::None {
             self.pass(outputs)?;
@@ -286,15 +297,18 @@ impl<'a, R: Read> Reader<'a, R> {
     fn pass(&mut self, outputs: &mut impl Output) -> Result<(), Stop> {
         let mut pool = Pool::new();
         loop {
-            let mut chunk = pool.take();
+            let mut chunk = pool.take(&mut self.track, READ);
             let mut length = self.pending.len();
             chunk[..length].copy_from_slice(&self.buffer[self.pending.clone()]);
             self.pending = 0..0;
             while length < CHUNK_BYTES && !self.at_end {
+                self.track.busy(READ);
                 let read = read_some(&mut self.input, &mut chunk[length..], self.compressed)?;
                 self.note_read(read)?;
                 if self.hashing {
+                    self.track.busy(HASH_BLOB);
                     self.hasher.update(&chunk[length..length + read]);
+                    self.track.bytes(HASH_BLOB, read as u64);
                 }
                 length += read;
             }
@@ -318,9 +332,10 @@ impl<'a, R: Read> Reader<'a, R> {
         let mut inflater =
             Inflater::new(compression, self.limits.zstd_window_log).map_err(|problem| malformed(0, problem))?;
         let mut pool = Pool::new();
-        let mut chunk = pool.take();
+        let mut chunk = pool.take(&mut self.track, INFLATE);
         let mut length = 0;
         loop {
+            self.track.busy(INFLATE);
             let input = &self.buffer[self.pending.clone()];
             let step = inflater
                 .step(input, &mut chunk[length..], self.at_end)
@@ -329,8 +344,9 @@ impl<'a, R: Read> Reader<'a, R> {
             length += step.written;
             if length == CHUNK_BYTES {
                 self.note_raw(length)?;
+                self.track.bytes(INFLATE, length as u64);
                 outputs.send(&Message::Data(pool.share(chunk, length)))?;
-                chunk = pool.take();
+                chunk = pool.take(&mut self.track, INFLATE);
                 length = 0;
                 continue;
             }
@@ -355,6 +371,7 @@ impl<'a, R: Read> Reader<'a, R> {
         }
         if length > 0 {
             self.note_raw(length)?;
+            self.track.bytes(INFLATE, length as u64);
             outputs.send(&Message::Data(pool.share(chunk, length)))?;
         }
         Ok(inflater.has_trailing_bytes())
@@ -363,21 +380,35 @@ impl<'a, R: Read> Reader<'a, R> {
     fn fill_and_hash(&mut self) -> Result<(), Stop> {
         let held = self.pending.len();
         self.fill()?;
-        self.hasher
-            .update(&self.buffer[self.pending.start + held..self.pending.end]);
+        self.hash_pending(self.pending.len() - held);
         Ok(())
+    }
+
+    /// Hashes the last `length` bytes of what is pending.
+    fn hash_pending(&mut self, length: usize) {
+        self.track.busy(HASH_BLOB);
+        self.hasher
+            .update(&self.buffer[self.pending.end - length..self.pending.end]);
+        self.track.bytes(HASH_BLOB, length as u64);
     }
 
     /// Reads more input behind what is pending, which is moved to the front.
     fn fill(&mut self) -> Result<(), Stop> {
         self.buffer.copy_within(self.pending.clone(), 0);
         self.pending = 0..self.pending.len();
+        self.track.busy(READ);
         let read = read_some(&mut self.input, &mut self.buffer[self.pending.end..], self.compressed)?;
         self.pending.end += read;
         self.note_read(read)
     }
 
     fn note_read(&mut self, read: usize) -> Result<(), Stop> {
+        if self.track.is_on() {
+            let waited = self.progress.input_waited();
+            self.track.has_waited(Wait::Input, waited.saturating_sub(self.waited));
+            self.waited = waited;
+            self.track.bytes(READ, read as u64);
+        }
         self.at_end = read == 0;
         self.compressed += read as u64;
         self.progress.set_compressed(self.compressed);

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use unlade_sys::{Part, Track};
 
 use crate::Error;
 
@@ -9,7 +12,18 @@ use crate::Error;
 ///
 /// A clone shares the counters. They are statistics: one may run ahead of another by a buffer.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Shared>);
+pub struct Progress {
+    shared: Arc<Shared>,
+    timed: Option<Timed>,
+}
+
+/// Where times go.
+#[derive(Clone, Debug)]
+struct Timed {
+    part: Part,
+    /// Nanoseconds for which reads of the input have waited.
+    input_waits: Option<Arc<AtomicU64>>,
+}
 
 /// The uncompressed bytes of several layers together, for [`Limits::total_raw_bytes`](crate::Limits::total_raw_bytes).
 ///
@@ -51,47 +65,78 @@ impl Progress {
 
     /// Returns counters at 0 whose uncompressed bytes count in `total`, too.
     pub fn within(total: &Total) -> Self {
-        Self(Arc::new(Shared {
+        let shared = Shared {
             total: total.clone(),
             ..Shared::default()
-        }))
+        };
+        Self {
+            shared: Arc::new(shared),
+            timed: None,
+        }
     }
 
     /// Returns counters at 0 that count in `total`, and that the same switch stops: for the next of several extractions.
     #[must_use]
     pub fn next_within(&self, total: &Total) -> Self {
-        Self(Arc::new(Shared {
+        let shared = Shared {
             total: total.clone(),
-            cancelled: Arc::clone(&self.0.cancelled),
+            cancelled: Arc::clone(&self.shared.cancelled),
             ..Shared::default()
-        }))
+        };
+        Self {
+            shared: Arc::new(shared),
+            timed: None,
+        }
+    }
+
+    /// Lets the extraction measure where its time goes, as stages of `part`; see [`stages`](crate::stages).
+    ///
+    /// Reading blocks where the input does. If it can tell for how long, `input_waits` is where it adds the nanoseconds, from
+    /// within its reads; that time counts as waiting then, not as reading.
+    #[must_use]
+    pub fn timed(mut self, part: Part, input_waits: Option<Arc<AtomicU64>>) -> Self {
+        self.timed = Some(Timed { part, input_waits });
+        self
     }
 
     /// Returns how many compressed bytes were read.
     pub fn compressed(&self) -> u64 {
-        self.0.compressed.load(Ordering::Relaxed)
+        self.shared.compressed.load(Ordering::Relaxed)
     }
 
     /// Returns how many bytes came out of the decompressor.
     pub fn raw(&self) -> u64 {
-        self.0.raw.load(Ordering::Relaxed)
+        self.shared.raw.load(Ordering::Relaxed)
     }
 
     /// Returns how many entries were begun.
     pub fn entries(&self) -> u64 {
-        self.0.entries.load(Ordering::Relaxed)
+        self.shared.entries.load(Ordering::Relaxed)
     }
 
     /// Makes the extraction end with [`Error::Cancelled`] at its next entry or buffer.
     ///
     /// A reader that blocks must be woken by its owner: extraction cannot interrupt it.
     pub fn cancel(&self) {
-        self.0.cancelled.store(true, Ordering::Relaxed);
+        self.shared.cancelled.store(true, Ordering::Relaxed);
     }
 
     /// Says whether [`Progress::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancelled.load(Ordering::Relaxed)
+        self.shared.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Begins a track of what is measured, or one that measures nothing.
+    pub(crate) fn track(&self, name: &'static str) -> Track {
+        Track::of(self.timed.as_ref().map(|timed| &timed.part), name)
+    }
+
+    /// Returns for how long reads of the input have waited until now, as far as that is told.
+    pub(crate) fn input_waited(&self) -> Duration {
+        let waits = self.timed.as_ref().and_then(|timed| timed.input_waits.as_ref());
+        waits.map_or(Duration::ZERO, |waits| {
+            Duration::from_nanos(waits.load(Ordering::Relaxed))
+        })
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -103,16 +148,16 @@ impl Progress {
     }
 
     pub(crate) fn set_compressed(&self, bytes: u64) {
-        self.0.compressed.store(bytes, Ordering::Relaxed);
+        self.shared.compressed.store(bytes, Ordering::Relaxed);
     }
 
     /// Adds to the uncompressed bytes. Returns the layer's and the total's.
     pub(crate) fn add_raw(&self, bytes: u64) -> (u64, u64) {
         let add = |counter: &AtomicU64| counter.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        (add(&self.0.raw), add(&self.0.total.0))
+        (add(&self.shared.raw), add(&self.shared.total.0))
     }
 
     pub(crate) fn set_entries(&self, entries: u64) {
-        self.0.entries.store(entries, Ordering::Relaxed);
+        self.shared.entries.store(entries, Ordering::Relaxed);
     }
 }

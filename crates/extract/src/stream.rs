@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
+use unlade_sys::Track;
 
-use crate::chunk::{Chunk, Message};
+use crate::chunk::{Chunk, Message, receive};
 use crate::pipeline::Stop;
+use crate::stages::FILES;
 
 /// A stream of uncompressed bytes.
 #[derive(Debug)]
 pub(crate) struct Stream {
     chunks: Receiver<Message>,
+    /// What the one who reads does.
+    track: Track,
     chunk: Option<Arc<Chunk>>,
     /// Position in `chunk`.
     position: usize,
@@ -20,9 +24,10 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(chunks: Receiver<Message>) -> Self {
+    pub(crate) fn new(chunks: Receiver<Message>, track: Track) -> Self {
         Self {
             chunks,
+            track,
             chunk: None,
             position: 0,
             offset: 0,
@@ -41,7 +46,7 @@ impl Stream {
             // Freed before waiting: the decompressor may be waiting for this very buffer.
             self.chunk = None;
             self.position = 0;
-            match self.chunks.recv() {
+            match receive(&self.chunks, &mut self.track, FILES) {
                 Ok(Message::Data(chunk)) => self.chunk = Some(chunk),
                 Ok(Message::End) => self.ended = true,
                 Err(_) => return Err(Stop::Elsewhere),

@@ -6,10 +6,17 @@ use unlade_blobs::{Begin, Ingest};
 use unlade_extract::LayerReport;
 use unlade_metadata::{BlobRecord, LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerRecord};
 use unlade_oci::{Descriptor, Digest};
+use unlade_sys::{Durability, Part, Stage, Track};
 
 use crate::layers::{LayerLock, LayerRoot, StagedLayer};
 use crate::store::LAYER_LOCK;
 use crate::{Error, Store};
+
+/// What is measured of a commit: the checks, the renames, the rows.
+pub const COMMIT: Stage = Stage::new(50, "commit");
+
+/// What is measured of the waiting for a disk.
+pub const FLUSH: Stage = Stage::new(51, "flush");
 
 /// What is to be done for a layer.
 #[derive(Debug)]
@@ -41,6 +48,8 @@ pub struct LayerWork {
     write: bool,
     /// Whether a blob that was fetched is published.
     keep_blob: bool,
+    /// Where the times of the commit go.
+    part: Option<Part>,
     _lock: LayerLock,
 }
 
@@ -89,6 +98,7 @@ impl Store {
             diff_id: diff_id.clone(),
             write,
             keep_blob: true,
+            part: None,
             _lock: lock,
         };
         Ok(Claim::Work(Box::new(work), source))
@@ -104,6 +114,11 @@ impl LayerWork {
     /// Lets the store keep no blob that is fetched for this work: only the directory stays, and what the blob held.
     pub fn discard_blob(&mut self) {
         self.keep_blob = false;
+    }
+
+    /// Measures the commit, in `part`: as [`COMMIT`], and as [`FLUSH`] where it waits for the disk.
+    pub fn measure(&mut self, part: Option<Part>) {
+        self.part = part;
     }
 
     /// Returns what begins a stage, or `None` if the layer's files are not wanted or are there already.
@@ -124,6 +139,8 @@ impl LayerWork {
         staged: Option<StagedLayer>,
         report: &LayerReport,
     ) -> Result<(), Error> {
+        let mut track = Track::of(self.part.as_ref(), "layer");
+        track.busy(COMMIT);
         if let Err(error) = check_content(&self.blob, &self.diff_id, report) {
             // Where only the diff ID is wrong the bytes are those of the manifest: to fetch them again would change nothing.
             if let Some(ingest) = ingest {
@@ -134,7 +151,12 @@ impl LayerWork {
         let _order = unlade_sys::enter(LAYER_LOCK);
         let has_blob = self.keep_blob || ingest.is_none();
         let arrived = match ingest {
-            Some(ingest) if self.keep_blob => {
+            Some(mut ingest) if self.keep_blob => {
+                if self.store.durability == Durability::Sync {
+                    track.busy(FLUSH);
+                    ingest.flush()?;
+                    track.busy(COMMIT);
+                }
                 ingest.publish(&report.blob.digest, report.blob.size)?;
                 None
             }
@@ -143,10 +165,15 @@ impl LayerWork {
         };
         let mut is_empty = report.is_empty;
         let mut directory = None;
-        if let Some(staged) = staged {
+        if let Some(mut staged) = staged {
             is_empty = staged.is_empty()?;
             let place = self.store.place();
             let target = self.store.layers.directory(&self.diff_id, &place);
+            if self.store.durability == Durability::Sync {
+                track.busy(FLUSH);
+                staged.flush(self.store.durability)?;
+                track.busy(COMMIT);
+            }
             staged.publish(&target, self.store.durability)?;
             directory = Some(LayerDirectoryRecord {
                 diff_id: self.diff_id.clone(),

@@ -196,6 +196,7 @@ impl LayerRoot {
             directory,
             tree,
             stage,
+            is_flushed: false,
             _lock: lock,
         }))
     }
@@ -324,6 +325,7 @@ pub struct StagedLayer {
     directory: Dir,
     tree: PathBuf,
     stage: PathBuf,
+    is_flushed: bool,
     _lock: FileLock,
 }
 
@@ -343,13 +345,20 @@ impl StagedLayer {
         Ok(self.directory.read()?.is_empty())
     }
 
+    /// Waits until the tree is on the disk, if `durability` asks for that; nothing is to be made in it afterwards.
+    pub(crate) fn flush(&mut self, durability: Durability) -> Result<(), Error> {
+        if durability == Durability::Sync && !self.is_flushed {
+            unlade_sys::sync_filesystem(&self.tree)?;
+            self.is_flushed = true;
+        }
+        Ok(())
+    }
+
     /// Puts the tree at `target`. Whatever stood there gives way in the same instant; it has no row, so nobody knows it.
     ///
     /// A durable publication waits until the tree is on the disk before it gets its name, and for the name after.
-    pub(crate) fn publish(self, target: &Path, durability: Durability) -> Result<(), Error> {
-        if durability == Durability::Sync {
-            unlade_sys::sync_filesystem(&self.tree)?;
-        }
+    pub(crate) fn publish(mut self, target: &Path, durability: Durability) -> Result<(), Error> {
+        self.flush(durability)?;
         let mode = self.directory.stat_self()?.st_mode & 0o7777;
         // Without root, a directory that may not be written cannot be moved to another one.
         let is_locked = mode & 0o200 == 0 && !unlade_sys::is_root();

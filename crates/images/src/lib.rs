@@ -57,7 +57,7 @@ mod view;
 mod whole;
 
 pub use artifacts::{Artifact, artifact_type};
-pub use claim::{Claim, LayerWork, Source, Stager};
+pub use claim::{COMMIT, Claim, FLUSH, LayerWork, Source, Stager};
 pub use commit::{ImageCommit, Needed};
 pub use error::Error;
 pub use export::{ArchiveForm, Exported, Selection};

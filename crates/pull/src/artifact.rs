@@ -10,6 +10,7 @@ use unlade_images::{Artifact, Needed, Store, Supply};
 use unlade_oci::{Descriptor, Digest, Document, Manifest};
 use unlade_reference::{Reference, Repository};
 use unlade_registry::Client;
+use unlade_sys::Wait;
 
 use crate::again::{Again, Attempt, Bytes};
 use crate::budget::{Budget, Permit};
@@ -18,6 +19,7 @@ use crate::fetch::Fetch;
 use crate::observer::{Planned, Watch};
 use crate::puller::{Arrival, Options, Policy, Puller, all_or_first_error};
 use crate::resolve::Documents;
+use crate::stages::{COMMIT, RECEIVE, timed};
 use crate::supply;
 use crate::threads::{Spawner, Threads};
 
@@ -72,9 +74,11 @@ impl Puller {
             spawner: &spawner,
         };
         let mut manifests = Vec::with_capacity(references.len());
+        let track = documents.track();
         for reference in references {
             manifests.push(documents.artifact(reference, options.platform.as_ref()).await?);
         }
+        drop(track);
         let blobs = blobs_of(references, &manifests);
         let (store, needed) = (self.store.clone(), needed(&manifests, &blobs));
         let _lease = spawner.run(move || store.lease(&needed)).await.map_err(Error::store)?;
@@ -215,7 +219,10 @@ impl Job {
     }
 
     async fn attempt(&self) -> Attempt {
+        let mut track = self.watch.track(&self.blob.digest, "receive", 0);
+        track.wait(RECEIVE, Wait::Permit);
         let permit = self.budget.connection().await;
+        drop(track);
         let (store, blob) = (self.store.clone(), self.blob.clone());
         let begun = self
             .spawner
@@ -261,15 +268,19 @@ impl Job {
             blob: &self.blob,
             budget: &self.budget,
             spawner: &self.spawner,
+            watch: &self.watch,
             pieced,
         };
-        let ingest = fetch.download(ingest, permit, &self.watch).await?;
+        let ingest = fetch.download(ingest, permit).await?;
         self.keep(ingest).await
     }
 
     async fn keep(&self, ingest: Ingest) -> Result<(), Error> {
         let (store, blob) = (self.store.clone(), self.blob.clone());
-        let kept = self.spawner.run(move || store.keep_blob(&blob, ingest)).await;
+        let keep = timed(self.watch.part(&blob.digest), "layer", COMMIT, move || {
+            store.keep_blob(&blob, ingest)
+        });
+        let kept = self.spawner.run(keep).await;
         kept.map_err(Error::layer(&self.blob.digest, Stage::Commit))
     }
 

@@ -5,16 +5,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use unlade_blobs::Ingest;
 use unlade_oci::Descriptor;
 use unlade_reference::Repository;
 use unlade_registry::{BlobStream, Chunk, Client};
+use unlade_sys::{Track, Wait};
 
 use crate::budget::{Budget, Permit};
 use crate::error::{Error, Stage};
 use crate::observer::Watch;
 use crate::pieces::Pieces;
+use crate::stages::{RECEIVE, WRITE};
 use crate::threads::Spawner;
 
 /// How many chunks may wait between the network and the disk. A chunk is what one read of the connection gave, so this
@@ -31,15 +34,18 @@ pub(crate) struct Fetch<'a> {
     pub(crate) blob: &'a Descriptor,
     pub(crate) budget: &'a Budget,
     pub(crate) spawner: &'a Spawner,
+    pub(crate) watch: &'a Watch,
     /// Set when the bytes come in several answers because one of them broke off.
     pub(crate) pieced: &'a AtomicBool,
 }
 
 impl Fetch<'_> {
     /// Receives what `ingest` lacks of the blob. The permit is held until the last byte is in the file.
-    pub(crate) async fn download(self, mut ingest: Ingest, permit: Permit, watch: &Watch) -> Result<Ingest, Error> {
+    pub(crate) async fn download(self, mut ingest: Ingest, permit: Permit) -> Result<Ingest, Error> {
         let received = Arc::new(AtomicU64::new(ingest.arrived()));
-        let task = watch.download(&self.blob.digest, self.blob.size, Arc::clone(&received));
+        let task = self
+            .watch
+            .download(&self.blob.digest, self.blob.size, Arc::clone(&received));
         let missing = ingest.missing();
         if !missing.is_empty() {
             let limits = self.budget.ranges();
@@ -67,18 +73,23 @@ impl Fetch<'_> {
                 ((), ingest) = tokio::try_join!(receive, write)?;
             }
         }
+        let mut track = self.track("write", 0);
+        track.busy(WRITE);
         ingest.complete().map_err(self.failed())?;
+        drop(track);
         task.done();
         Ok(ingest)
     }
 
     /// Receives everything from `offset` on over one connection.
     async fn receive(self, offset: u64, permit: Permit, to_disk: mpsc::Sender<Chunk>) -> Result<(), Error> {
+        let mut track = self.track("receive", 0);
+        track.wait(RECEIVE, Wait::Network);
         let stream = self.client.blob(self.repository, self.blob, offset).await;
         let mut stream = stream.map_err(self.failed())?;
         while let Some(chunk) = stream.next().await.map_err(self.failed())? {
             self.note(&stream);
-            if to_disk.send(chunk).await.is_err() {
+            if !hand_on(&to_disk, chunk, &mut track).await {
                 // The writer has failed and says why.
                 return Ok(());
             }
@@ -192,6 +203,8 @@ impl Fetch<'_> {
         part: std::ops::Range<u64>,
     ) -> Result<(), unlade_registry::Error> {
         let asked = part.end;
+        let mut track = self.track("receive", connection);
+        track.wait(RECEIVE, Wait::Network);
         let mut stream = self.client.blob_range(self.repository, self.blob, part).await?;
         if stream.end() > asked {
             shared.lock().whole(connection);
@@ -208,7 +221,7 @@ impl Fetch<'_> {
                 break;
             }
             let next = chunk.offset + chunk.data.len() as u64;
-            if shared.to_disk.send(chunk).await.is_err() {
+            if !hand_on(&shared.to_disk, chunk, &mut track).await {
                 // The writer has failed and says why: nothing is left to do for anybody.
                 shared.lock().whole(connection);
                 break;
@@ -228,25 +241,35 @@ impl Fetch<'_> {
         received: &AtomicU64,
     ) -> Result<Ingest, Error> {
         let mut chunks = Vec::with_capacity(CHUNKS_IN_FLIGHT);
+        let mut track = self.track("write", 0);
+        track.wait(WRITE, Wait::Input);
         while from_network.recv_many(&mut chunks, CHUNKS_IN_FLIGHT).await > 0 {
             let result;
-            (ingest, chunks, result) = self
+            track.wait(WRITE, Wait::Thread);
+            (ingest, chunks, track, result) = self
                 .spawner
                 .run(move || {
+                    track.busy(WRITE);
                     // A registry that does not honour `Range` sends the blob from its start again. The bytes that are there
                     // already stay: the digest decides in the end whether they were the right ones.
-                    let written = chunks
-                        .drain(..)
-                        .try_for_each(|chunk| ingest.write_at(chunk.offset, &chunk.data).map(drop));
+                    let written = chunks.drain(..).try_for_each(|chunk| {
+                        track.bytes(WRITE, chunk.data.len() as u64);
+                        ingest.write_at(chunk.offset, &chunk.data).map(drop)
+                    });
+                    track.wait(WRITE, Wait::Input);
                     // The ingest comes back also after a failure: dropped here it would wake its follower, whose error could
                     // then be taken for the cause.
-                    (ingest, chunks, written)
+                    (ingest, chunks, track, written)
                 })
                 .await;
             result.map_err(self.failed())?;
             received.fetch_max(ingest.arrived(), Ordering::Relaxed);
         }
         Ok(ingest)
+    }
+
+    fn track(self, name: &'static str, number: usize) -> Track {
+        self.watch.track(&self.blob.digest, name, number)
     }
 
     fn note(self, stream: &BlobStream) {
@@ -277,6 +300,21 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Pieces> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives a chunk to the writer, waiting for it if need be. Says whether there is still one.
+async fn hand_on(to_disk: &mpsc::Sender<Chunk>, chunk: Chunk, track: &mut Track) -> bool {
+    track.bytes(RECEIVE, chunk.data.len() as u64);
+    match to_disk.try_send(chunk) {
+        Ok(()) => true,
+        Err(TrySendError::Closed(_)) => false,
+        Err(TrySendError::Full(chunk)) => {
+            track.wait(RECEIVE, Wait::Output);
+            let sent = to_disk.send(chunk).await.is_ok();
+            track.wait(RECEIVE, Wait::Network);
+            sent
+        }
     }
 }
 

@@ -81,7 +81,7 @@ impl Importer {
     /// Tells `observer` what happens.
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
-        self.watch = Watch::new(observer);
+        self.watch = self.watch.observed_by(observer);
         self
     }
 

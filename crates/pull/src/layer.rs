@@ -8,6 +8,7 @@ use unlade_blobs::Ingest;
 use unlade_images::{Claim, LayerWork, Source, Store, Supply};
 use unlade_oci::ErrorClass;
 use unlade_registry::Client;
+use unlade_sys::Wait;
 
 use crate::again::{Again, Attempt, Bytes};
 use crate::budget::{Budget, Permit, Room};
@@ -15,6 +16,7 @@ use crate::error::{Error, Stage};
 use crate::fetch::Fetch;
 use crate::observer::Watch;
 use crate::plan::Job;
+use crate::stages::{self, timed};
 use crate::threads::Spawner;
 use crate::{supply, unpack};
 
@@ -51,25 +53,30 @@ impl Context {
     }
 
     async fn attempt(&self, job: &Job) -> Attempt {
+        let mut track = self.watch.track(&job.blob.digest, "receive", 0);
+        track.wait(stages::RECEIVE, Wait::Permit);
         let _room = match &self.room {
             Some(room) if !job.keep_blob => Some(room.take(job.blob.size).await),
             _ => None,
         };
         // The permit comes first: a layer that cannot start yet must not keep another process from starting it.
         let permit = self.budget.connection().await;
+        drop(track);
         let (store, wanted) = (self.store.clone(), job.clone());
-        let claim = self
-            .spawner
-            .run(move || store.claim(&wanted.blob, &wanted.diff_id, wanted.extract))
-            .await;
+        let claim = timed(self.watch.part(&job.blob.digest), "layer", stages::CLAIM, move || {
+            store.claim(&wanted.blob, &wanted.diff_id, wanted.extract)
+        });
+        let claim = self.spawner.run(claim).await;
         match claim.map_err(Error::layer(&job.blob.digest, Stage::Claim)) {
             Ok(Claim::Present) => Attempt::Done,
             Ok(Claim::Busy) => Attempt::Busy,
-            Ok(Claim::Work(work, Source::Local(file))) => {
+            Ok(Claim::Work(mut work, Source::Local(file))) => {
                 drop(permit);
+                work.measure(self.watch.part(&job.blob.digest));
                 Attempt::ended(self.extract_local(job, work, file).await, Bytes::Doubtful)
             }
             Ok(Claim::Work(mut work, Source::Remote(ingest))) => {
+                work.measure(self.watch.part(&job.blob.digest));
                 if !job.keep_blob {
                     work.discard_blob();
                 }
@@ -84,7 +91,7 @@ impl Context {
 
     async fn extract_local(&self, job: &Job, work: Box<LayerWork>, file: std::fs::File) -> Result<(), Error> {
         let input: Box<dyn Read + Send> = Box::new(file);
-        match unpack::consume(input, &work, &job.blob, self).await {
+        match unpack::consume(input, None, &work, &job.blob, self).await {
             Ok((report, staged)) => self.commit(job, move || work.commit(None, staged, &report)).await,
             Err(error) if error.class() == ErrorClass::Rejected => {
                 self.commit(job, move || work.reject(None)).await?;
@@ -107,14 +114,15 @@ impl Context {
             Some(supply) if supply.is_staged() => self.supplied(supply, job, ingest).await?,
             _ => ingest,
         };
-        let follower = ingest
+        let mut follower = ingest
             .follower()
             .map_err(Error::layer(&job.blob.digest, Stage::Claim))?;
+        let waits = self.watch.is_timed().then(|| follower.count_waits());
         // Whichever fails first drops the other. The download is named first: when it fails its follower fails, too, and
         // the download's error is the cause. Content that cannot be read does not stop the download: only the whole
         // blob's digest tells whether the registry sent something else or the layer is like that.
         let consume = async {
-            match unpack::consume(Box::new(follower), &work, &job.blob, self).await {
+            match unpack::consume(Box::new(follower), waits, &work, &job.blob, self).await {
                 Err(error) if error.class() != ErrorClass::Rejected => Err(error),
                 consumed => Ok(consumed),
             }
@@ -150,9 +158,10 @@ impl Context {
             blob: &job.blob,
             budget: &self.budget,
             spawner: &self.spawner,
+            watch: &self.watch,
             pieced,
         };
-        fetch.download(ingest, permit, &self.watch).await
+        fetch.download(ingest, permit).await
     }
 
     /// Takes the blob from where it lies instead of from a registry.

@@ -34,6 +34,7 @@ mod plan;
 mod puller;
 mod repair;
 mod resolve;
+pub mod stages;
 mod supply;
 mod threads;
 mod unpack;
@@ -48,4 +49,7 @@ pub use import::{Importer, Origin};
 pub use observer::{Activity, Event, Observer, Outcome, Planned, Silent, Task};
 pub use puller::{Options, Policy, Pulled, Puller, find_local};
 pub use resolve::Resolution;
+pub use unlade_sys::{
+    Part, PartTimes, Span, Stage as TimedStage, StageTimes, Timings, TimingsReport, Track, TrackTimes, Wait,
+};
 pub use warning::Warning;

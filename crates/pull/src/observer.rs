@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use unlade_extract::Progress;
 use unlade_oci::Digest;
 use unlade_reference::Reference;
+use unlade_sys::{Part, Timings, Track};
 
 use crate::Warning;
+use crate::stages::WHOLE;
 
 /// Watches a pull.
 ///
@@ -174,7 +176,7 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        self.watch.0.event(&Event::Finished {
+        self.watch.observer.event(&Event::Finished {
             task: &self.task,
             outcome: self.outcome,
         });
@@ -183,7 +185,10 @@ impl Drop for Started {
 
 /// The observer as the stages of a pull use it.
 #[derive(Clone)]
-pub(crate) struct Watch(Arc<dyn Observer>);
+pub(crate) struct Watch {
+    observer: Arc<dyn Observer>,
+    timings: Option<Timings>,
+}
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -193,15 +198,57 @@ impl std::fmt::Debug for Watch {
 
 impl Watch {
     pub(crate) fn new(observer: Arc<dyn Observer>) -> Self {
-        Self(observer)
+        Self {
+            observer,
+            timings: None,
+        }
+    }
+
+    #[must_use]
+    pub(crate) fn observed_by(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer, ..self }
+    }
+
+    #[must_use]
+    pub(crate) fn timed_by(self, timings: Timings) -> Self {
+        Self {
+            timings: Some(timings),
+            ..self
+        }
+    }
+
+    /// Says whether times are measured.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timings.is_some()
+    }
+
+    /// Returns where the times of the whole go, if they are measured.
+    pub(crate) fn whole(&self) -> Option<Part> {
+        self.timings.as_ref().map(|timings| timings.part(WHOLE))
+    }
+
+    /// Returns where the times of a blob go, if they are measured.
+    pub(crate) fn part(&self, blob: &Digest) -> Option<Part> {
+        self.timings.as_ref().map(|timings| timings.part(&blob.to_string()))
+    }
+
+    /// Begins a track of the whole.
+    pub(crate) fn whole_track(&self) -> Track {
+        Track::of(self.whole().as_ref(), "pull")
+    }
+
+    /// Begins a track of a blob.
+    pub(crate) fn track(&self, blob: &Digest, name: &'static str, number: usize) -> Track {
+        self.part(blob)
+            .map_or(Track::off(), |part| part.numbered_track(name, number))
     }
 
     pub(crate) fn warn(&self, warning: &Warning) {
-        self.0.event(&Event::Warning { warning });
+        self.observer.event(&Event::Warning { warning });
     }
 
     pub(crate) fn planned(&self, plan: &Planned) {
-        self.0.event(&Event::Planned { plan });
+        self.observer.event(&Event::Planned { plan });
     }
 
     pub(crate) fn resolve(&self, reference: &Reference) -> Started {
@@ -239,7 +286,7 @@ impl Watch {
             activity: Arc::new(activity),
             gauge,
         };
-        self.0.event(&Event::Started { task: &task });
+        self.observer.event(&Event::Started { task: &task });
         Started {
             watch: self.clone(),
             task,

@@ -9,6 +9,7 @@ use unlade_images::{Image, ImageCommit, Lookup, Stack, Store, Supply, WholeLooku
 use unlade_oci::{Descriptor, Digest, Platform};
 use unlade_reference::{Reference, Repository};
 use unlade_registry::Client;
+use unlade_sys::{Stage as TimedStage, Timings, Track};
 
 use crate::budget::{Budget, Room};
 use crate::error::Error;
@@ -17,6 +18,7 @@ use crate::layer::Context;
 use crate::observer::{Observer, Silent, Watch};
 use crate::plan::{Job, disk_full, plan};
 use crate::resolve::{Documents, Resolution};
+use crate::stages::{self, timed};
 use crate::threads::{Spawner, Threads};
 use crate::unpack::StopOnDrop;
 
@@ -115,7 +117,17 @@ impl Puller {
     /// Tells `observer` what happens.
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
-        self.watch = Watch::new(observer);
+        self.watch = self.watch.observed_by(observer);
+        self
+    }
+
+    /// Measures where the time of a pull goes; see [`stages`](crate::stages). What `timings` reports is whole when the pull has
+    /// returned.
+    ///
+    /// Without it no clock is read for that.
+    #[must_use]
+    pub fn with_timings(mut self, timings: Timings) -> Self {
+        self.watch = self.watch.timed_by(timings);
         self
     }
 
@@ -159,7 +171,10 @@ impl Puller {
         let mut lookups = Vec::with_capacity(references.len());
         for reference in references {
             let (store, reference, options) = (self.store.clone(), reference.clone(), options.clone());
-            lookups.push(spawner.run(move || look_up(&store, &reference, &options)).await?);
+            let look_up = timed(self.watch.whole(), "pull", stages::LOOK_UP, move || {
+                look_up(&store, &reference, &options)
+            });
+            lookups.push(spawner.run(look_up).await?);
         }
         if options.policy != Policy::Always && lookups.iter().all(Lookup::is_complete) {
             return Ok(lookups
@@ -178,6 +193,7 @@ impl Puller {
             watch: &self.watch,
             spawner: &spawner,
         };
+        let track = documents.track();
         for (reference, lookup) in references.iter().zip(&lookups) {
             let known = match lookup.target() {
                 Some(recorded) if options.policy == Policy::Always => {
@@ -188,6 +204,7 @@ impl Puller {
             resolutions.push(documents.resolve(reference, options.platform.as_ref(), known).await?);
         }
 
+        drop(track);
         resolved.clone_from(&resolutions);
         let arrival = Arrival {
             store: &self.store,
@@ -203,11 +220,14 @@ impl Puller {
     pub(crate) fn tidy_up_aside(&self, spawner: &Spawner) {
         // What dead processes have left is removed beside the work, and what earlier ones have written is flushed; only that
         // it failed is worth a word.
-        let store = self.store.clone();
+        let (store, part) = (self.store.clone(), self.watch.whole());
         spawner.start_aside(move || {
+            let mut track = Track::of(part.as_ref(), "aside");
+            track.busy(stages::SWEEP);
             if let Err(error) = store.sweep() {
                 tracing::warn!(%error, "what a dead process has left could not be removed");
             }
+            track.busy(stages::FLUSH);
             if let Err(error) = store.settle(SETTLE_AFTER) {
                 tracing::warn!(%error, "what was pulled earlier could not be flushed to the disk");
             }
@@ -307,7 +327,7 @@ impl Arrival<'_> {
         let (store, needed) = (self.store.clone(), needed(&resolutions));
         let _lease = self
             .spawner
-            .run(move || store.lease(&needed))
+            .run(self.timed(stages::PLAN, move || store.lease(&needed)))
             .await
             .map_err(Error::store)?;
 
@@ -315,13 +335,19 @@ impl Arrival<'_> {
         let staged = self.supply.is_some_and(|supply| supply.is_staged());
         let plan = self
             .spawner
-            .run(move || plan(&store, &resolved, &planning, staged))
+            .run(self.timed(stages::PLAN, move || plan(&store, &resolved, &planning, staged)))
             .await?;
         if let (Some((reference, digest)), None, None) = (plan.absent, self.client, self.supply) {
             return Err(Error::NotLocal {
                 reference: Box::new(reference),
                 missing: format!("the blob {digest} is missing"),
             });
+        }
+        // A report lists layers in the order in which they begin to be measured: let it be their own.
+        for (blob, _) in resolutions.iter().flat_map(Resolution::layers) {
+            if plan.jobs.iter().any(|job| job.blob.digest == blob.digest) {
+                drop(self.watch.part(&blob.digest));
+            }
         }
         self.watch.planned(&plan.planned);
         let context = Context {
@@ -360,8 +386,14 @@ impl Arrival<'_> {
         let store = self.store.clone();
         let asked_registry = options.policy != Policy::Never;
         self.spawner
-            .run(move || commit(&store, &resolutions, &stacks, asked_registry))
+            .run(self.timed(stages::RECORD, move || {
+                commit(&store, &resolutions, &stacks, asked_registry)
+            }))
             .await
+    }
+
+    fn timed<T, W: FnOnce() -> T>(&self, stage: TimedStage, work: W) -> impl FnOnce() -> T + use<T, W> {
+        timed(self.watch.whole(), "pull", stage, work)
     }
 }
 
@@ -469,11 +501,11 @@ pub(crate) async fn stack(
     loop {
         let (store, owned, limits, progress) =
             (context.store.clone(), layers.to_vec(), limits.clone(), progress.clone());
-        let stacked = context.spawner.run(move || {
+        let stack = timed(context.watch.whole(), "pull", stages::STACK, move || {
             let layers: Vec<_> = owned.iter().map(|(blob, diff_id)| (blob, diff_id)).collect();
             store.stack(&layers, &limits, &progress)
         });
-        let digest = match stacked.await {
+        let digest = match context.spawner.run(stack).await {
             Err(unlade_images::Error::BlobMissing { digest }) if !fetched.contains(&digest) => digest,
             other => return other.map_err(Error::store),
         };

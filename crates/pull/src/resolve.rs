@@ -13,10 +13,12 @@ use unlade_oci::{
 };
 use unlade_reference::Reference;
 use unlade_registry::{Client, Selector};
+use unlade_sys::{Track, Wait};
 
 use crate::Warning;
 use crate::error::Error;
 use crate::observer::Watch;
+use crate::stages::RESOLVE;
 use crate::threads::Spawner;
 
 /// What a name stands for, for one platform.
@@ -111,6 +113,14 @@ impl Documents<'_> {
             manifest,
             config,
         })
+    }
+
+    /// Begins a track that is about documents from here on.
+    pub(crate) fn track(&self) -> Track {
+        let mut track = self.watch.whole_track();
+        let wait = self.client.map_or(Wait::Thread, |_| Wait::Network);
+        track.wait(RESOLVE, wait);
+        track
     }
 
     /// Resolves `reference` to a manifest that need not be an image's.

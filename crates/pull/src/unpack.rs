@@ -1,26 +1,40 @@
 //! One layer's bytes, from a file or from behind a download, into a staged tree.
 
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use unlade_extract::{LayerReport, Progress};
 use unlade_images::{LayerWork, StagedLayer};
 use unlade_oci::Descriptor;
+use unlade_sys::{Track, Wait};
 
 use crate::error::{Cause, Error, Stage};
 use crate::layer::Context;
+use crate::stages::READ;
 
 /// Reads the layer to its end: hashes it on both sides of the compression and, if the work says so, makes its files.
+///
+/// `waits` is where the input counts the nanoseconds for which it makes its reader wait.
 ///
 /// Waits for a worker permit first, so the bytes should be on their way already. Dropping the future stops the thread,
 /// which removes the tree it has begun.
 pub(crate) async fn consume(
     input: Box<dyn Read + Send>,
+    waits: Option<Arc<AtomicU64>>,
     work: &LayerWork,
     blob: &Descriptor,
     context: &Context,
 ) -> Result<(LayerReport, Option<StagedLayer>), Error> {
+    let part = context.watch.part(&blob.digest);
+    let mut track = Track::of(part.as_ref(), "extract");
+    track.wait(READ, Wait::Permit);
     let _permit = context.budget.worker().await;
-    let progress = Progress::within(&context.total);
+    track.wait(READ, Wait::Thread);
+    let mut progress = Progress::within(&context.total);
+    if let Some(part) = part {
+        progress = progress.timed(part, waits);
+    }
     let task = context
         .watch
         .extract(&blob.digest, work.diff_id(), blob.size, &progress);
@@ -31,6 +45,7 @@ pub(crate) async fn consume(
     let result = context
         .spawner
         .run(move || -> Result<_, Cause> {
+            drop(track);
             let (blob, diff) = algorithms;
             let Some(stager) = stager else {
                 let report = unlade_extract::digest_layer(input, blob, diff, &options.limits, &progress)?;

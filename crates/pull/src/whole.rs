@@ -10,6 +10,7 @@ use crate::Puller;
 use crate::error::Error;
 use crate::puller::{Arrival, Options, Policy, Pulled};
 use crate::resolve::{Documents, Resolution};
+use crate::stages::{LOOK_UP, timed};
 use crate::threads::Spawner;
 
 /// How many bytes of documents are held for one name: room for a thousand platforms, and an end for an index that leads to
@@ -49,8 +50,10 @@ impl Puller {
         let mut lookups = Vec::with_capacity(references.len());
         for reference in references {
             let (store, reference, extract) = (self.store.clone(), reference.clone(), options.extract);
-            let lookup = spawner.run(move || store.look_up_whole(&reference, extract)).await;
-            lookups.push(lookup.map_err(Error::store)?);
+            let look_up = timed(self.watch.whole(), "pull", LOOK_UP, move || {
+                store.look_up_whole(&reference, extract)
+            });
+            lookups.push(spawner.run(look_up).await.map_err(Error::store)?);
         }
         if options.policy != Policy::Always && lookups.iter().all(|found| matches!(found, WholeLookup::Complete(_))) {
             let images = lookups.into_iter().flat_map(|found| match found {
@@ -69,10 +72,12 @@ impl Puller {
             spawner,
         };
         let mut wholes = Vec::with_capacity(references.len());
+        let track = documents.track();
         for (reference, lookup) in references.iter().zip(&lookups) {
             let known = lookup.target().filter(|_| options.policy != Policy::Always);
             wholes.push(documents.whole(reference, known).await?);
         }
+        drop(track);
         resolved.extend(wholes.iter().flat_map(|whole| whole.images.iter().cloned()));
         let arrival = Arrival {
             store: &self.store,

@@ -18,6 +18,7 @@
 //! | `usage` | [`DiskUsage`]: the room that files take |
 //! | `sync` | [`sync_filesystem`], [`sync_directory`], [`boot_id`]: what has reached the disk, and since when |
 //! | `userns` | [`enter_user_namespace`]: files with real owners without root |
+//! | `timings` | [`Timings`]: the time and processor time that stages take, and what they wait for |
 //! | `host` | [`free_space`], [`is_root`], [`create_private_dir`] |
 //!
 //! **Invariant:** this is the only crate of the workspace that may hold `unsafe` code, and a module that does opts in
@@ -42,6 +43,7 @@ mod namespace;
 mod order;
 mod remove;
 mod sync;
+mod timings;
 mod usage;
 mod userns;
 mod xattr;
@@ -60,6 +62,7 @@ pub use namespace::spawn_with_overlay;
 pub use order::{Entered, LockRank, enter};
 pub use remove::{remove_tree, remove_tree_at};
 pub use sync::{boot_id, sync_directory, sync_file, sync_filesystem};
+pub use timings::{Part, PartTimes, Span, Stage, StageTimes, Timings, TimingsReport, Track, TrackTimes, Wait};
 pub use usage::DiskUsage;
 pub use userns::{UserNamespaceError, enter_user_namespace};
 pub use xattr::*;

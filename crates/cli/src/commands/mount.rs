@@ -28,7 +28,14 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Mount) -> Result<Exi
     Session::enter_user_namespace(&store)?;
     let pulled = match find_local(&store, references, &options)? {
         Some(pulled) => pulled,
-        None => pull::fetch(session, arguments.obtain.progress, store.clone(), references, &options)?,
+        None => pull::fetch(
+            session,
+            arguments.obtain.progress,
+            store.clone(),
+            references,
+            &options,
+            None,
+        )?,
     };
     let image = pull::only(pulled, &reference)?;
     let options = MountOptions {

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use unlade_extract::{RawPath, Summary};
 use unlade_images::{Image, Layer, Store};
 use unlade_oci::{Digest, MediaType};
-use unlade_pull::{Budget, Options, Pulled, Puller, find_local};
+use unlade_pull::{Budget, Options, Pulled, Puller, Timings, find_local, stages};
 use unlade_reference::Reference;
 
 use super::artifact::PulledArtifacts;
@@ -19,6 +19,7 @@ use crate::progress::Mode;
 use crate::quantity;
 use crate::session::{Report, Session, json_path, utf8};
 use crate::settings::SettingsError;
+use crate::timings::Measurement;
 
 /// Runs the command.
 ///
@@ -39,20 +40,43 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
         discard_partial: arguments.discard_partial,
         ..self::options(session, arguments.policy)
     };
+    let measurement = Measurement::begin(arguments.timings, arguments.trace.clone())?;
+    let result = if arguments.artifact {
+        artifacts(session, arguments, &references, &options, &measurement)
+    } else {
+        images(session, arguments, &references, &options, &measurement)
+    };
+    let json = session.format == Format::Json || arguments.progress == arguments::Progress::Json;
+    // Also of what has failed: the error is told last.
+    let written = measurement.finish(&session.stderr, json);
+    result.and(written)
+}
+
+fn images(
+    session: &Session,
+    arguments: &arguments::Pull,
+    references: &[Reference],
+    options: &Options,
+    measurement: &Measurement,
+) -> Result<(), Error> {
+    let mut track = measurement.track();
+    track.busy(stages::LOOK_UP);
     let store = session.store()?;
-    if arguments.artifact {
-        return artifacts(session, arguments, store, &references, &options);
-    }
-    let pulled = if let Some(pulled) = find_local(&store, &references, &options)? {
+    let found = find_local(&store, references, options)?;
+    drop(track);
+    let pulled = if let Some(pulled) = found {
         pulled
     } else {
         if store.uses_user_namespace() {
             unlade_images::enter_user_namespace()?;
         }
-        fetch(session, arguments.progress, store.clone(), &references, &options)?
+        let timings = measurement.timings();
+        fetch(session, arguments.progress, store.clone(), references, options, timings)?
     };
     let pulled = PulledImages::new(session, &store, pulled)?;
     session.print(&pulled)?;
+    let mut track = measurement.track();
+    track.busy(stages::FLUSH);
     Session::settle(&store, &pulled.into_images());
     Ok(())
 }
@@ -78,12 +102,16 @@ pub(super) fn fetch(
     store: Store,
     references: &[Reference],
     options: &Options,
+    timings: Option<&Timings>,
 ) -> Result<Vec<Pulled>, Error> {
     let progress = session.progress(mode(session, shown));
     let client = session.client(references.iter().map(Reference::registry), &progress.watcher())?;
-    let puller = Puller::new(store, client)
+    let mut puller = Puller::new(store, client)
         .with_budget(Budget::new(session.settings.budget))
         .with_observer(Arc::new(progress.watcher()));
+    if let Some(timings) = timings {
+        puller = puller.with_timings(timings.clone());
+    }
     let result = interrupt::run(session.settings.network.limit, async {
         Ok(puller.pull(references, options).await?)
     });
@@ -102,15 +130,19 @@ pub(super) fn only(pulled: Vec<Pulled>, reference: &Reference) -> Result<Image, 
 fn artifacts(
     session: &Session,
     arguments: &arguments::Pull,
-    store: Store,
     references: &[Reference],
     options: &Options,
+    measurement: &Measurement,
 ) -> Result<(), Error> {
+    let store = session.store()?;
     let progress = session.progress(mode(session, arguments.progress));
     let client = session.client(references.iter().map(Reference::registry), &progress.watcher())?;
-    let puller = Puller::new(store.clone(), client)
+    let mut puller = Puller::new(store.clone(), client)
         .with_budget(Budget::new(session.settings.budget))
         .with_observer(Arc::new(progress.watcher()));
+    if let Some(timings) = measurement.timings() {
+        puller = puller.with_timings(timings.clone());
+    }
     let result = interrupt::run(session.settings.network.limit, async {
         Ok(puller.pull_artifacts(references, options).await?)
     });
@@ -160,7 +192,7 @@ pub(super) fn mode(session: &Session, wanted: arguments::Progress) -> Mode {
 /// What was pulled, or was there; each with the summaries of its layers, if they are to be shown.
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(super) struct PulledImages(#[serde(serialize_with = "images")] Vec<(Pulled, Vec<Summary>)>);
+pub(super) struct PulledImages(#[serde(serialize_with = "objects")] Vec<(Pulled, Vec<Summary>)>);
 
 impl PulledImages {
     pub(super) fn into_images(self) -> Vec<Image> {
@@ -184,7 +216,7 @@ impl PulledImages {
     }
 }
 
-fn images<S: Serializer>(pulled: &[(Pulled, Vec<Summary>)], serializer: S) -> Result<S::Ok, S::Error> {
+fn objects<S: Serializer>(pulled: &[(Pulled, Vec<Summary>)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(pulled.iter().map(|(pulled, summaries)| PulledObject {
         image: ImageObject::of(&pulled.image, summaries),
         asked_registry: pulled.asked_registry,

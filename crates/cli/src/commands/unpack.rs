@@ -64,7 +64,14 @@ fn find(
     options.extract = arguments.hardlink;
     let pulled = match find_local(store, references, &options)? {
         Some(found) => found,
-        None => pull::fetch(session, arguments.obtain.progress, store.clone(), references, &options)?,
+        None => pull::fetch(
+            session,
+            arguments.obtain.progress,
+            store.clone(),
+            references,
+            &options,
+            None,
+        )?,
     };
     pull::only(pulled, reference)
 }

@@ -15,4 +15,5 @@ mod registries;
 mod sandbox;
 mod settings;
 mod terminal;
+mod timings;
 mod unpack;

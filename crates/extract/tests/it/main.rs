@@ -16,5 +16,6 @@ mod race;
 mod replacing;
 mod sandbox;
 mod streams;
+mod timings;
 mod unprivileged;
 mod whiteouts;

@@ -13,3 +13,4 @@ mod pulls;
 mod ranges;
 mod repair;
 mod support;
+mod timings;

@@ -5,6 +5,7 @@
 
 mod chart;
 mod child;
+mod cores;
 mod disk;
 mod filler;
 mod floor;
@@ -44,7 +45,7 @@ pub(crate) struct Args {
     /// What to measure [default: warm and memory; with --check instructions]
     #[arg(value_enum)]
     what: Vec<What>,
-    /// An image for `pull` and `unpack`, repeatable [default: debian, many and large]
+    /// An image for `pull`, `unpack` and `cores`, repeatable [default: debian, many and large]
     #[arg(long = "image", value_name = "NAME", value_enum)]
     images: Vec<Image>,
     /// A program for `pull`, repeatable [default: all that are installed, without the two over crates]
@@ -53,10 +54,10 @@ pub(crate) struct Args {
     /// Let `pull` count system calls, too, in one more run of each program
     #[arg(long)]
     system_calls: bool,
-    /// The filesystem for `pull` and `unpack`, made anew for every run; takes root
+    /// The filesystem for `pull`, `unpack` and `cores`, made anew for every run; takes root
     #[arg(long, value_enum, default_value_t = Filesystem::Ext4)]
     fs: Filesystem,
-    /// How often `memory`, `pull` and `unpack` measure each thing
+    /// How often `memory`, `pull`, `unpack` and `cores` measure each thing
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// Write all figures to a file as JSON, too
@@ -95,6 +96,8 @@ enum What {
     Pull,
     /// A root filesystem of an image that is there, beside umoci's from a layout
     Unpack,
+    /// Pulls kept to fewer cores, and a simulation of more
+    Cores,
     /// One large blob over one connection and over several, from a server that caps each connection and from one that does not
     Ranges,
 }
@@ -113,6 +116,8 @@ struct Report {
     pull: Option<pull::Outcome>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unpack: Vec<unpack::Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cores: Vec<cores::Row>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ranges: Vec<ranges::Row>,
 }
@@ -157,6 +162,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         memory: Vec::new(),
         pull: None,
         unpack: Vec::new(),
+        cores: Vec::new(),
         ranges: Vec::new(),
     };
     println!("{}", report.machine);
@@ -188,6 +194,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     if what.contains(&What::Unpack) {
         report.unpack = unpack::measure(root, &programs, &work, images, args.fs, args.runs)?;
     }
+    if what.contains(&What::Cores) {
+        report.cores = cores::measure(root, &programs, &work, images, args.fs, args.runs)?;
+    }
     if what.contains(&What::Ranges) {
         report.ranges = ranges::measure(&programs, &work, args.runs)?;
     }
@@ -201,12 +210,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         chart::write(path, &[serde_json::to_value(&report)?])?;
     }
 
-    let mut over = Vec::new();
-    over.extend(report.instructions.iter().filter_map(instructions::Row::over_budget));
-    over.extend(report.warm.iter().filter_map(warm::Row::over_budget));
-    over.extend(report.memory.iter().filter_map(memory::Row::over_budget));
-    over.extend(report.unpack.iter().filter_map(unpack::Row::over_budget));
-    over.extend(ranges::over_budget(&report.ranges));
+    let over = over_budget(&report);
     if over.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -219,4 +223,15 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Says what is over its budget.
+fn over_budget(report: &Report) -> Vec<String> {
+    let mut over = Vec::new();
+    over.extend(report.instructions.iter().filter_map(instructions::Row::over_budget));
+    over.extend(report.warm.iter().filter_map(warm::Row::over_budget));
+    over.extend(report.memory.iter().filter_map(memory::Row::over_budget));
+    over.extend(report.unpack.iter().filter_map(unpack::Row::over_budget));
+    over.extend(ranges::over_budget(&report.ranges));
+    over
 }

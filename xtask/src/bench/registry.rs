@@ -83,6 +83,14 @@ impl Registry {
         Ok(reference)
     }
 
+    /// Keeps the server to the first `cores` cores.
+    pub(super) fn keep_to(&self, cores: usize) -> Result<()> {
+        let mut taskset = Command::new("taskset");
+        taskset.args(["--all-tasks", "--pid", "--cpu-list", &super::cores::list(cores)]);
+        child::time(taskset.arg(self.server.id().to_string())).context("cannot keep the registry to some cores")?;
+        Ok(())
+    }
+
     /// Returns the processor time that the server has taken so far.
     pub(super) fn cpu_time(&self) -> Result<Duration> {
         child::cpu_time(self.server.id())

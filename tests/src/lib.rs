@@ -8,6 +8,7 @@
 //! - [`Nginx`]: Debian's `nginx`, to which such a registry may send its clients for blobs.
 //! - [`Valve`]: holds back what a server sends, until the test has seen enough.
 //! - [`FarSide`]: a network namespace that is reached only through a [`RealProxy`].
+//! - [`python`]: what Python's `tarfile` reads in layers, for a model of the tree.
 //! - [`real`]: `skopeo` and `umoci`, the second opinion on what an image is.
 //!
 //! The tests themselves are in `tests/it`. Everything here fails the test that uses it by panicking; a test whose name
@@ -24,6 +25,7 @@ mod filesystem;
 mod home;
 mod network;
 mod nginx;
+pub mod python;
 mod random;
 pub mod real;
 mod registry;

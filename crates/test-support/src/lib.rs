@@ -9,6 +9,7 @@
 //! - [`Authority`], [`TlsFront`]: certificates, and TLS before a server that speaks none.
 //! - [`FakeProxy`]: an HTTP or SOCKS proxy that finds every name at one address, and records requests.
 //! - [`TreeSnapshot`]: a directory tree as comparable data.
+//! - [`TreeModel`]: what applying layers one by one gives, by rules written out and in memory.
 //! - [`fixtures`]: the images that the end-to-end tests and `cargo xtask fixtures` share.
 #![expect(
     clippy::missing_panics_doc,
@@ -22,6 +23,7 @@ mod index;
 mod json;
 mod layer;
 mod layout;
+mod model;
 mod proxy;
 mod registry;
 mod snapshot;
@@ -31,6 +33,7 @@ pub use image::{Artifact, Image, ImageBuilder, StoredManifest};
 pub use index::{Index, IndexBuilder};
 pub use layer::{Entry, Layer, LayerBuilder};
 pub use layout::write_layout;
+pub use model::{Change, Odd, TreeModel};
 pub use proxy::FakeProxy;
 pub use registry::{FakeRegistry, Fault, Gate, Recorded, ReferrersApi, TokenAuth, TokenFields, TokenSigner};
 pub use snapshot::{Node, NodeKind, TreeSnapshot};

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use unlade_tests::{Home, Pulled, RealRegistry, real};
 
-use crate::real_images::merged;
+use crate::all_ways::assert_as_the_model;
+use crate::ordinary_user::assert_as_root_but_for_rights;
 
 /// What the image is known by.
 const NGINX_FILES: [&str; 3] = [
@@ -30,27 +31,24 @@ fn assert_has_nginx(pulled: &Pulled) {
     }
 }
 
+/// One test, since what takes time is to have the image at all.
 #[test]
-fn privileged_real_debian_image_is_what_umoci_unpacks() {
-    let (registry, home) = (RealRegistry::start(), Home::new());
-    let reference = registry.push_layout(&real::debian_layout(), "latest", "debian");
-    let pulled = home.pull(&reference);
-    assert_has_nginx(&pulled);
-    let tree = merged(&pulled);
-    assert!(tree.len() > 5000, "{} paths", tree.len());
-    let reference = real::reference_tree(&registry, "debian", "latest", go_architecture());
-    tree.assert_same(&reference.without_root());
-    home.leftovers().assert_nothing_half_done();
-}
+fn privileged_real_debian_is_the_same_in_all_ways_and_in_the_model_and_what_umoci_unpacks() {
+    let (registry, layout) = (RealRegistry::start(), real::debian_layout());
+    let (root, user) = (Home::new(), Home::of_nobody());
+    let reference = registry.push_layout(&layout, "latest", "debian");
+    let (as_root, as_user) = (root.pull(&reference), user.pull(&reference));
+    for pulled in [&as_root, &as_user] {
+        assert_has_nginx(pulled);
+    }
+    assert_as_root_but_for_rights(&as_user, &as_root);
 
-#[test]
-fn privileged_real_debian_image_is_for_ordinary_users_too() {
-    let (registry, root, user) = (RealRegistry::start(), Home::new(), Home::of_nobody());
-    let reference = registry.push_layout(&real::debian_layout(), "latest", "debian");
-    let as_root = root.pull(&reference);
-    let as_user = user.pull(&reference);
-    assert_has_nginx(&as_user);
-    crate::ordinary_user::assert_as_root_but_for_rights(&as_user, &as_root);
+    let tree = assert_as_the_model(&root, &user, &reference, &layout, "latest");
+    assert!(tree.len() > 5000, "{} paths", tree.len());
+    let umoci = real::reference_tree(&registry, "debian", "latest", go_architecture());
+    tree.without_root().assert_same(&umoci.without_root());
+
+    root.leftovers().assert_nothing_half_done();
     user.unlade(["rm", &reference]).run().success();
     user.leftovers().assert_nothing();
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod all_ways;
 mod crashes;
 mod crowds;
 mod debian;

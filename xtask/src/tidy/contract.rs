@@ -54,9 +54,11 @@ fn statements(page: &str) -> Vec<Statement> {
     let lines: Vec<&str> = page.lines().collect();
     let mut found: Vec<Statement> = Vec::new();
     let mut continues = false;
+    let mut is_paragraph = false;
     for (at, line) in lines.iter().enumerate() {
         if line.starts_with("## ") {
             continues = false;
+            is_paragraph = false;
             continue;
         }
         let is_row = line.starts_with('|');
@@ -69,13 +71,15 @@ fn statements(page: &str) -> Vec<Statement> {
                 is_bound: true,
             });
             continues = !is_row;
-        } else if continues && line.starts_with(' ') {
+            is_paragraph = false;
+        } else if continues && line.starts_with(' ') || is_paragraph && !is_row && !line.is_empty() {
             if let Some(last) = found.last_mut() {
                 last.text.push(' ');
                 last.text.push_str(line);
             }
         } else {
             continues = false;
+            is_paragraph = !line.is_empty() && !is_row;
             found.push(Statement {
                 line: at + 1,
                 text: (*line).to_owned(),
@@ -125,6 +129,19 @@ mod tests {
         let page = "## A\n\nText, and\n\n- first\n  and on. <!-- tests: one,\n  two -->\n- second <!-- tests: two -->\n\n\
                     | a | b |\n|---|---|\n| c | d <!-- tests: one --> |\n";
         assert_eq!(check(page, &tests()), [""; 0]);
+    }
+
+    #[test]
+    fn every_name_in_a_paragraph_is_looked_up() {
+        let page = "## A\n\nText.\n<!-- tests: one,\nthree,\ntwo -->\n- first\n<!-- tests: four -->\n";
+        assert_eq!(
+            check(page, &tests()),
+            [
+                "docs/extraction.md:3: names the test three, which is not there",
+                "docs/extraction.md:7: names no test, as in \"<!-- tests: name -->\"",
+                "docs/extraction.md:8: names the test four, which is not there"
+            ]
+        );
     }
 
     #[test]

@@ -212,6 +212,15 @@ impl TreeSnapshot {
     }
 }
 
+/// A tree made up rather than taken.
+impl FromIterator<(Vec<u8>, Node)> for TreeSnapshot {
+    fn from_iter<T: IntoIterator<Item = (Vec<u8>, Node)>>(nodes: T) -> Self {
+        Self {
+            nodes: nodes.into_iter().collect(),
+        }
+    }
+}
+
 impl fmt::Debug for TreeSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (path, node) in &self.nodes {
@@ -222,6 +231,23 @@ impl fmt::Debug for TreeSnapshot {
 }
 
 impl Node {
+    /// Makes one of which nothing is known but the type: mode 0, owner root, 1970.
+    pub fn new(kind: NodeKind) -> Self {
+        Self {
+            kind,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: (0, 0),
+            size: 0,
+            content: None,
+            link_target: None,
+            device: None,
+            xattrs: BTreeMap::new(),
+            same_inode_as: None,
+        }
+    }
+
     /// Returns the fields as name and text, in the order in which people look at them.
     fn fields(&self) -> Vec<(String, String)> {
         let mut fields = vec![

@@ -64,7 +64,7 @@ fn agree(fixture: &Fixture, stack: &[Vec<Op>], with_kernel: bool) -> Result<(), 
 fn compare(fixture: &Fixture, brought: &Image, model: &Model, with_kernel: bool) -> Result<(), String> {
     let expected = Shown::of_model(model);
     let same = |way: &str, shown: &Shown, links: Links, loose: bool| {
-        let differences = expected.differences(shown, links, loose.then_some(&model.loose));
+        let differences = expected.differences(shown, links, loose.then_some(&model.loose()));
         if differences.is_empty() {
             Ok(())
         } else {

@@ -6,7 +6,7 @@ use unlade_extract::{Entry, EntryContent, EntrySink, Error, Kind};
 use unlade_test_support::{NodeKind, TreeSnapshot};
 
 use super::is_root;
-use super::model::{Model, What};
+use super::model::Model;
 use unlade_oci::Digest;
 
 /// Where owner and mode are without root.
@@ -39,45 +39,21 @@ pub(super) struct Shown(BTreeMap<Vec<u8>, Node>);
 
 impl Shown {
     pub(super) fn of_model(model: &Model) -> Self {
-        let mut first: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let nodes = model.nodes.iter().map(|(path, at)| {
-            let path = name(&path.join("/"));
-            let inode = &model.inodes[*at];
-            let is_link = matches!(inode.what, What::Link(_));
+        let tree = model.tree();
+        let nodes = tree.iter().map(|(path, meant)| {
             let node = Node {
-                kind: match &inode.what {
-                    What::Dir => "directory",
-                    What::File(_) => "file",
-                    What::Link(_) => "symlink",
-                    What::Fifo => "fifo",
-                },
-                mode: (!is_link).then_some(inode.meta.mode),
-                owner: Some(inode.meta.owner),
-                time: inode.meta.time,
-                xattrs: inode
-                    .meta
-                    .xattr
-                    .map(|value| (b"user.unlade".to_vec(), vec![value]))
-                    .into_iter()
-                    .collect(),
-                content: match &inode.what {
-                    What::File(content) => Some(Digest::sha256(content)),
-                    _ => None,
-                },
-                target: match &inode.what {
-                    What::Link(target) => Some(target.clone().into_bytes()),
-                    _ => None,
-                },
-                inode: first.entry(*at).or_insert_with(|| path.clone()).clone(),
+                kind: word(meant.kind),
+                mode: (meant.kind != NodeKind::Symlink).then_some(meant.mode),
+                owner: Some((meant.uid, meant.gid)),
+                time: meant.mtime,
+                xattrs: meant.xattrs.clone(),
+                content: meant.content.clone(),
+                target: meant.link_target.clone(),
+                inode: meant.same_inode_as.clone().unwrap_or_else(|| path.to_vec()),
             };
-            (path, node)
+            (path.to_vec(), node)
         });
-        let mut shown: BTreeMap<_, _> = nodes.collect();
-        if shown.is_empty() {
-            // An image without any entry still has a root.
-            shown.clear();
-        }
-        Self(shown)
+        Self(nodes.collect())
     }
 
     pub(super) fn of_snapshot(snapshot: &TreeSnapshot) -> Self {
@@ -100,14 +76,7 @@ impl Shown {
                 is_pipe = parts.next() == Some("pipe");
             }
             let node = Node {
-                kind: match found.kind {
-                    NodeKind::File if is_pipe => "fifo",
-                    NodeKind::Directory => "directory",
-                    NodeKind::File => "file",
-                    NodeKind::Symlink => "symlink",
-                    NodeKind::Fifo => "fifo",
-                    _ => "something else",
-                },
+                kind: if is_pipe { "fifo" } else { word(found.kind) },
                 mode: (found.kind != NodeKind::Symlink).then_some(found.mode),
                 owner,
                 time: found.mtime,
@@ -122,19 +91,13 @@ impl Shown {
     }
 
     /// Says what is different in `actual`. Times of `loose` directories are not compared.
-    pub(super) fn differences(
-        &self,
-        actual: &Self,
-        links: Links,
-        loose: Option<&BTreeSet<Vec<String>>>,
-    ) -> Vec<String> {
+    pub(super) fn differences(&self, actual: &Self, links: Links, loose: Option<&BTreeSet<Vec<u8>>>) -> Vec<String> {
         let mut lines = Vec::new();
         if self.0.is_empty() {
             // Nothing says when the root of a tree without entries was made.
             let others = actual.0.keys().filter(|path| **path != b".");
             return others.map(|path| format!("+ {}", path.escape_ascii())).collect();
         }
-        let loose: BTreeSet<Vec<u8>> = loose.into_iter().flatten().map(|path| name(&path.join("/"))).collect();
         for path in self.0.keys().chain(actual.0.keys()).collect::<BTreeSet<_>>() {
             match (self.0.get(path), actual.0.get(path)) {
                 (Some(expected), Some(actual)) => {
@@ -142,7 +105,7 @@ impl Shown {
                     actual.inode.clone_from(&expected.inode);
                     actual.owner = actual.owner.or(expected.owner);
                     actual.content = actual.content.or_else(|| expected.content.clone());
-                    if loose.contains(path) {
+                    if loose.is_some_and(|loose| loose.contains(path)) {
                         actual.time = expected.time;
                     }
                     if *expected != actual {
@@ -237,6 +200,16 @@ impl EntrySink for Collect {
 
     fn finish(&mut self) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+fn word(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Directory => "directory",
+        NodeKind::File => "file",
+        NodeKind::Symlink => "symlink",
+        NodeKind::Fifo => "fifo",
+        _ => "something else",
     }
 }
 

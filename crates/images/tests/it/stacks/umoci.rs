@@ -11,10 +11,10 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
-use unlade_test_support::{TreeSnapshot, write_layout};
+use unlade_test_support::{Odd, TreeSnapshot, write_layout};
 
 use super::generate::{Bias, Meta, Op, pack, stacks};
-use super::model::{Model, Odd};
+use super::model::Model;
 use super::shown::{Links, Shown};
 use super::{agree, told};
 use crate::support::{Fixture, image};
@@ -86,7 +86,8 @@ impl Cause {
             without.push(match self {
                 Self::Order => removals_first(layer),
                 Self::Odd(ways) => {
-                    let odd: Vec<_> = model.odd.iter().filter(|(_, way, _)| ways.contains(way)).collect();
+                    let mut odd = model.odd();
+                    odd.retain(|(_, way, _)| ways.contains(way));
                     plain(layer, &odd)
                 }
             });
@@ -108,7 +109,7 @@ fn removals_first(layer: Vec<Op>) -> Vec<Op> {
 
 /// Leaves out what does nothing, puts entries for implied directories before what implies them, and names the targets of
 /// hard links by where they are.
-fn plain(layer: Vec<Op>, odd: &[&(usize, Odd, Vec<String>)]) -> Vec<Op> {
+fn plain(layer: Vec<Op>, odd: &[(usize, Odd, String)]) -> Vec<Op> {
     let time = layer.first().map_or((0, 0), Op::time);
     let mut plain = Vec::new();
     for (at, op) in layer.into_iter().enumerate() {
@@ -117,11 +118,11 @@ fn plain(layer: Vec<Op>, odd: &[&(usize, Odd, Vec<String>)]) -> Vec<Op> {
             match way {
                 Odd::Spares | Odd::Loops | Odd::Dangles | Odd::LinksToItself => op = None,
                 Odd::ParentReplaced | Odd::ParentMadeThroughLink | Odd::ParentMadeInSetGid => {
-                    plain.push(Op::Dir(path.join("/"), Meta::implied(time)));
+                    plain.push(Op::Dir(path.clone(), Meta::implied(time)));
                 }
                 Odd::LinksThroughItself => {
                     if let Some(Op::Hard(_, target)) = &mut op {
-                        *target = path.join("/");
+                        target.clone_from(path);
                     }
                 }
             }

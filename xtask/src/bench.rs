@@ -4,6 +4,7 @@
 //! and what they do not is written in `docs/performance.md`.
 
 mod chart;
+mod checking;
 mod child;
 mod cores;
 mod disk;
@@ -45,7 +46,7 @@ pub(crate) struct Args {
     /// What to measure [default: warm and memory; with --check instructions]
     #[arg(value_enum)]
     what: Vec<What>,
-    /// An image for `pull`, `unpack` and `cores`, repeatable [default: debian, many and large]
+    /// An image for `pull`, `unpack`, `checking` and `cores`, repeatable [default: debian, many and large]
     #[arg(long = "image", value_name = "NAME", value_enum)]
     images: Vec<Image>,
     /// A program for `pull`, repeatable [default: all that are installed, without the two over crates]
@@ -54,10 +55,10 @@ pub(crate) struct Args {
     /// Let `pull` count system calls, too, in one more run of each program
     #[arg(long)]
     system_calls: bool,
-    /// The filesystem for `pull`, `unpack` and `cores`, made anew for every run; takes root
+    /// The filesystem for `pull`, `unpack`, `checking` and `cores`, made anew for every run; takes root
     #[arg(long, value_enum, default_value_t = Filesystem::Ext4)]
     fs: Filesystem,
-    /// How often `memory`, `pull`, `unpack` and `cores` measure each thing
+    /// How often `memory`, `pull`, `unpack`, `checking` and `cores` measure each thing
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// Write all figures to a file as JSON, too
@@ -98,6 +99,8 @@ enum What {
     Unpack,
     /// Pulls kept to fewer cores, and a simulation of more
     Cores,
+    /// Pulls with all digests and without any, by a program that is built for this alone
+    Checking,
     /// One large blob over one connection and over several, from a server that caps each connection and from one that does not
     Ranges,
 }
@@ -118,8 +121,26 @@ struct Report {
     unpack: Vec<unpack::Row>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cores: Vec<cores::Row>,
+    checking: Vec<checking::Row>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ranges: Vec<ranges::Row>,
+}
+
+impl Report {
+    /// Has no figures yet, but says what machine they are of.
+    fn new() -> Result<Self> {
+        Ok(Self {
+            machine: Machine::look()?,
+            instructions: Vec::new(),
+            warm: Vec::new(),
+            memory: Vec::new(),
+            pull: None,
+            unpack: Vec::new(),
+            cores: Vec::new(),
+            checking: Vec::new(),
+            ranges: Vec::new(),
+        })
+    }
 }
 
 /// Measures and prints. Returns failure if a budget is exceeded and that was to be checked.
@@ -147,7 +168,10 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         // The naive program, the floor and the server of `ranges` are this program: they have to be as optimised as what they are held against.
         return program::run_optimised(root, &target);
     }
-    let programs = if what == [What::Instructions] {
+    let programs = if what
+        .iter()
+        .all(|what| matches!(what, What::Instructions | What::Checking))
+    {
         Vec::new()
     } else {
         Program::all(root, &target, &args.binaries)?
@@ -155,16 +179,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let work = target.join("bench");
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
 
-    let mut report = Report {
-        machine: Machine::look()?,
-        instructions: Vec::new(),
-        warm: Vec::new(),
-        memory: Vec::new(),
-        pull: None,
-        unpack: Vec::new(),
-        cores: Vec::new(),
-        ranges: Vec::new(),
-    };
+    let mut report = Report::new()?;
     println!("{}", report.machine);
     if what.contains(&What::Instructions) {
         report.instructions = instructions::measure(root, &target, &work, args.bless)?;
@@ -196,6 +211,10 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     }
     if what.contains(&What::Cores) {
         report.cores = cores::measure(root, &programs, &work, images, args.fs, args.runs)?;
+    }
+    if what.contains(&What::Checking) {
+        let programs = Program::unverifying(root, &target, &args.binaries)?;
+        report.checking = checking::measure(root, &programs, &work, images, args.fs, args.runs)?;
     }
     if what.contains(&What::Ranges) {
         report.ranges = ranges::measure(&programs, &work, args.runs)?;
@@ -232,6 +251,7 @@ fn over_budget(report: &Report) -> Vec<String> {
     over.extend(report.warm.iter().filter_map(warm::Row::over_budget));
     over.extend(report.memory.iter().filter_map(memory::Row::over_budget));
     over.extend(report.unpack.iter().filter_map(unpack::Row::over_budget));
+    over.extend(report.checking.iter().filter_map(checking::Row::over_budget));
     over.extend(ranges::over_budget(&report.ranges));
     over
 }

@@ -272,6 +272,10 @@ pub(crate) struct Pull {
     /// Write the times to FILE, in the form that Perfetto and Chrome show
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+    /// Compute no digest of a layer and believe it, to measure what that costs
+    #[cfg(feature = "bench-skip-verify")]
+    #[arg(long)]
+    pub(crate) bench_skip_verify: bool,
     #[command(flatten)]
     pub(crate) login: Login,
     #[command(flatten)]

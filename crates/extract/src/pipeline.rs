@@ -75,6 +75,7 @@ pub(crate) fn run<R: Read>(
             to_hasher,
             to_tar,
             sent: 0,
+            hashes: !progress.is_unverified(),
             hasher: Side::new(scope, "unlade-hash", hash),
             archive: Side::new(scope, "unlade-files", archive),
         };
@@ -197,6 +198,7 @@ struct Outputs<'scope, 'env, H, A, F, G> {
     to_hasher: Sender<Message>,
     to_tar: Sender<Message>,
     sent: usize,
+    hashes: bool,
     hasher: Side<'scope, 'env, H, F>,
     archive: Side<'scope, 'env, A, G>,
 }
@@ -209,11 +211,15 @@ where
     G: FnOnce() -> A + Send + 'scope,
 {
     fn send(&mut self, message: &Message) -> Result<(), Stop> {
-        self.to_hasher.send(message.clone()).map_err(|_| Stop::Elsewhere)?;
+        if self.hashes {
+            self.to_hasher.send(message.clone()).map_err(|_| Stop::Elsewhere)?;
+        }
         self.to_tar.send(message.clone()).map_err(|_| Stop::Elsewhere)?;
         self.sent += 1;
         if self.sent == ALONE_CHUNKS {
-            self.hasher.start()?;
+            if self.hashes {
+                self.hasher.start()?;
+            }
             self.archive.start()?;
         }
         Ok(())
@@ -256,7 +262,7 @@ impl<'a, R: Read> Reader<'a, R> {
             at_end: false,
             hasher: Hasher::new(algorithm),
             algorithm,
-            hashing: true,
+            hashing: !progress.is_unverified(),
             compressed: 0,
             limits,
             progress,
@@ -386,6 +392,9 @@ impl<'a, R: Read> Reader<'a, R> {
 
     /// Hashes the last `length` bytes of what is pending.
     fn hash_pending(&mut self, length: usize) {
+        if !self.hashing {
+            return;
+        }
         self.track.busy(HASH_BLOB);
         self.hasher
             .update(&self.buffer[self.pending.end - length..self.pending.end]);

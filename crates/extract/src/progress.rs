@@ -15,6 +15,7 @@ use crate::Error;
 pub struct Progress {
     shared: Arc<Shared>,
     timed: Option<Timed>,
+    unverified: bool,
 }
 
 /// Where times go.
@@ -72,6 +73,7 @@ impl Progress {
         Self {
             shared: Arc::new(shared),
             timed: None,
+            unverified: false,
         }
     }
 
@@ -86,6 +88,7 @@ impl Progress {
         Self {
             shared: Arc::new(shared),
             timed: None,
+            unverified: false,
         }
     }
 
@@ -124,6 +127,19 @@ impl Progress {
     /// Says whether [`Progress::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
         self.shared.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Lets the extraction compute no digest, to measure what digests cost. Those of the report are of nothing then.
+    #[cfg(feature = "bench-skip-verify")]
+    #[must_use]
+    pub fn unverified(mut self) -> Self {
+        self.unverified = true;
+        self
+    }
+
+    /// Says whether no digest is computed, which is never so but in a build for that measurement.
+    pub(crate) const fn is_unverified(&self) -> bool {
+        cfg!(feature = "bench-skip-verify") && self.unverified
     }
 
     /// Begins a track of what is measured, or one that measures nothing.

@@ -32,6 +32,9 @@ pub(crate) struct Context {
     pub(crate) options: unlade_extract::Options,
     /// What all layers of the pull count together.
     pub(crate) total: unlade_extract::Total,
+    /// Whether layers are believed to be what they should be.
+    #[cfg(feature = "bench-skip-verify")]
+    pub(crate) unverified: bool,
     pub(crate) watch: Watch,
     pub(crate) spawner: Spawner,
     /// Room for blobs that do not stay.

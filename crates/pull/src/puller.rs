@@ -61,6 +61,9 @@ pub struct Options {
     pub discard_partial: bool,
     /// Limits for what a layer may contain.
     pub limits: unlade_extract::Limits,
+    /// Whether layers are believed to be what they should be, to measure what it costs to check them.
+    #[cfg(feature = "bench-skip-verify")]
+    pub unverified: bool,
 }
 
 impl Default for Options {
@@ -73,6 +76,8 @@ impl Default for Options {
             discard_blobs: false,
             discard_partial: false,
             limits: unlade_extract::Limits::default(),
+            #[cfg(feature = "bench-skip-verify")]
+            unverified: false,
         }
     }
 }
@@ -357,6 +362,8 @@ impl Arrival<'_> {
             budget: self.budget.clone(),
             options: self.store.extract_options(options.limits.clone()),
             total: unlade_extract::Total::new(),
+            #[cfg(feature = "bench-skip-verify")]
+            unverified: options.unverified,
             watch: self.watch.clone(),
             spawner: self.spawner.clone(),
             room: options

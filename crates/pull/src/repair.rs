@@ -32,6 +32,8 @@ impl Puller {
             budget: self.budget.clone(),
             options: store.extract_options(limits.clone()),
             total: total.clone(),
+            #[cfg(feature = "bench-skip-verify")]
+            unverified: false,
             watch: self.watch.clone(),
             spawner: spawner.clone(),
             room: None,

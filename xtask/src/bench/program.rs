@@ -24,6 +24,29 @@ impl Program {
                 path: target.join("release/unlade"),
             }]);
         }
+        Self::given(given)
+    }
+
+    /// Returns the programs given, or the one of the sources, built with what lets digests be left out, in a place of its own:
+    /// nobody is to take it for the one that is shipped.
+    pub(super) fn unverifying(root: &Path, target: &Path, given: &[PathBuf]) -> Result<Vec<Self>> {
+        if !given.is_empty() {
+            return Self::given(given);
+        }
+        let target = target.join("bench-skip-verify");
+        let place = target.to_str().context("the target directory is not text")?;
+        build_with(
+            root,
+            "unlade",
+            &["--features", "bench-skip-verify", "--target-dir", place],
+        )?;
+        Ok(vec![Self {
+            label: "unlade".to_owned(),
+            path: target.join("release/unlade"),
+        }])
+    }
+
+    fn given(given: &[PathBuf]) -> Result<Vec<Self>> {
         let program = |path: &PathBuf| {
             ensure!(path.is_file(), "{} is not a program", path.display());
             Ok(Self {
@@ -107,10 +130,16 @@ pub(super) fn run_optimised(root: &Path, target: &Path) -> Result<ExitCode> {
 
 /// Each package alone: built together, one would get what the other wants of their dependencies.
 fn build(root: &Path, package: &str) -> Result<()> {
-    println!("$ cargo build --release --package {package}");
+    build_with(root, package, &[])
+}
+
+fn build_with(root: &Path, package: &str, more: &[&str]) -> Result<()> {
+    let line = [&["build", "--release", "--package", package], more].concat().join(" ");
+    println!("$ cargo {line}");
     let status = Command::new("cargo")
         .current_dir(root)
         .args(["build", "--quiet", "--release", "--package", package])
+        .args(more)
         .stdin(Stdio::null())
         .status()
         .context("cannot run cargo")?;

@@ -38,6 +38,8 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Pull) -> Result<(), 
         extract: !(arguments.no_extract || all_platforms),
         discard_blobs: arguments.discard_blobs,
         discard_partial: arguments.discard_partial,
+        #[cfg(feature = "bench-skip-verify")]
+        unverified: arguments.bench_skip_verify,
         ..self::options(session, arguments.policy)
     };
     let measurement = Measurement::begin(arguments.timings, arguments.trace.clone())?;

@@ -148,6 +148,16 @@ fn where_no_trace_can_be_written_nothing_is_pulled() {
 }
 
 #[test]
+#[cfg(not(feature = "bench-skip-verify"))]
+fn no_program_but_that_of_a_benchmark_leaves_out_checks() {
+    let sandbox = Sandbox::new();
+    let ran = sandbox.run("pull --bench-skip-verify alpine");
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("unexpected argument"), "{}", ran.stderr);
+    assert!(!sandbox.ok("pull --help").contains("bench-skip-verify"));
+}
+
+#[test]
 fn nothing_is_measured_that_was_not_asked_for() {
     let (sandbox, registry) = (Sandbox::new(), registry());
     let ran = sandbox.run(&format!("pull --progress none {}/x:1", registry.host()));

@@ -143,3 +143,31 @@ async fn waiting_for_the_disk_is_measured_where_it_is_asked_for() {
         assert!(!flush.busy.is_zero(), "{layer:?}");
     }
 }
+
+#[cfg(feature = "bench-skip-verify")]
+#[tokio::test(flavor = "multi_thread")]
+async fn without_digests_the_same_files_are_made() {
+    let (_registry, reference) = serve(&image());
+    let (checked, believed) = (Home::new(), Home::new());
+    checked.pull(&reference).await.unwrap();
+    let timings = Timings::new();
+    let options = Options {
+        unverified: true,
+        ..Options::default()
+    };
+    let puller = believed.puller().with_timings(timings.clone());
+    puller.pull(&[reference.parse().unwrap()], &options).await.unwrap();
+    for part in &timings.report().parts[1..] {
+        let hashed = |name: &&str| name.starts_with("hash-");
+        assert_eq!(names(part).iter().find(|name| hashed(name)), None, "{part:?}");
+    }
+    let names = |home: &Home| {
+        let mut names: Vec<_> = home.layer_directories();
+        names.sort_unstable();
+        names
+            .iter()
+            .map(|path| path.file_name().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&believed), names(&checked));
+}

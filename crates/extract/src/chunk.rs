@@ -16,6 +16,9 @@ pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 /// Buffers of one layer: 1.75 MiB together.
 pub(crate) const CHUNKS: usize = 7;
 
+/// So many filled buffers wait for one reader when that is what holds up the layer.
+pub(crate) const CHUNKS_AWAITED: usize = CHUNKS / 2;
+
 /// The buffers of one layer that are free.
 #[derive(Debug)]
 pub(crate) struct Pool {

@@ -8,8 +8,11 @@
 //! components have at most 255 bytes. The empty path is the root.
 
 use std::fs::File;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use crate::Error;
+use crate::chunk::Chunk;
 
 /// One entry of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +112,47 @@ pub trait Content {
     /// Returns the file that the data is in, if it is in one: a writer may then share it instead of copying it.
     fn file(&self) -> Option<&File> {
         None
+    }
+
+    /// Returns the data that follows, if all of it is in memory, without holes, so that another thread can have it. It is not
+    /// pulled by this.
+    fn shared(&self) -> Option<SharedData> {
+        None
+    }
+
+    /// Says whether much of the layer waits to be made already, so that making is what holds it up.
+    fn is_awaited(&self) -> bool {
+        false
+    }
+}
+
+/// Data of a file that threads can share: it holds on to the decompressor's buffer, of which there are few.
+#[derive(Clone, Debug)]
+pub struct SharedData {
+    chunk: Option<Arc<Chunk>>,
+    range: Range<usize>,
+}
+
+impl SharedData {
+    /// Takes `range` of `chunk`; without one it has to be empty.
+    pub(crate) const fn new(chunk: Option<Arc<Chunk>>, range: Range<usize>) -> Self {
+        Self { chunk, range }
+    }
+
+    /// Says whether both hold on to one buffer at most.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        match (&self.chunk, &other.chunk) {
+            (Some(this), Some(other)) => Arc::ptr_eq(this, other),
+            _ => true,
+        }
+    }
+}
+
+impl Deref for SharedData {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.chunk.as_ref().map_or(&[], |chunk| &chunk[self.range.clone()])
     }
 }
 

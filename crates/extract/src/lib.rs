@@ -14,6 +14,7 @@
 //! | `tar` | the reading half: blocks → entries |
 //! | `entry` | the seam: [`Entry`], [`EntrySink`] |
 //! | `stages` | what is measured of a layer |
+//! | `helpers` | how many threads of the process help to make files: [`Helpers`] |
 //! | `lower` | what a layer's extraction asks of the layers below: [`Lower`], [`Removals`] |
 //! | `directory` | today's writing half: entries → a layer directory |
 //! | `compare` | a layer directory held against its layer |
@@ -27,6 +28,7 @@ mod compare;
 mod directory;
 mod entry;
 mod error;
+mod helpers;
 mod inflate;
 mod lower;
 mod options;
@@ -50,8 +52,9 @@ use unlade_sys::Dir;
 pub use crate::compare::{Comparison, Deviation, Difference, compare_layer, compare_layer_on};
 use crate::directory::DirectoryWriter;
 pub use crate::directory::{FileContent, TreeWriter};
-pub use crate::entry::{Content as EntryContent, Entry, EntrySink, Extent, Kind, NullSink, Time, Xattr};
+pub use crate::entry::{Content as EntryContent, Entry, EntrySink, Extent, Kind, NullSink, SharedData, Time, Xattr};
 pub use crate::error::Error;
+pub use crate::helpers::Helpers;
 use crate::lower::RemovalSink;
 pub use crate::lower::{Lower, LowerKind, LowerNode, Removals};
 pub use crate::options::{Limits, Options, Ownership, Privilege, Whiteouts};
@@ -82,7 +85,8 @@ pub fn extract_layer<R: Read + Send>(
             diff_algorithm,
             &options.limits,
             progress,
-        )?;
+        )
+        .map_err(|error| writer.first_failure(error))?;
         let mut summary = writer.into_summary();
         summary.absorb(report.summary);
         report.summary = summary;
@@ -129,7 +133,8 @@ pub fn extract_layer_on<R: Read + Send>(
 ) -> Result<LayerReport, Error> {
     let mut writer = DirectoryWriter::on_top(target, options, lower, removals)?;
     let limits = &options.limits;
-    let mut report = pipeline::run(input, &mut writer, blob_algorithm, diff_algorithm, limits, progress)?;
+    let mut report = pipeline::run(input, &mut writer, blob_algorithm, diff_algorithm, limits, progress)
+        .map_err(|error| writer.first_failure(error))?;
     let mut summary = writer.into_summary();
     summary.absorb(report.summary);
     report.summary = summary;

@@ -1,5 +1,7 @@
 //! How a layer is extracted: the form of whiteouts, what the process may do, and where it stops.
 
+use crate::Helpers;
+
 /// How a layer is extracted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -15,10 +17,13 @@ pub struct Options {
     ///
     /// A reader that makes or changes files of its own as it is read cannot be used with it.
     pub confine: bool,
+    /// How many threads may help to make files, beside those that each layer has.
+    pub helpers: Helpers,
 }
 
 impl Default for Options {
-    /// Overlay whiteouts, the privilege of the process and the ownership that goes with it, the default limits, confined.
+    /// Overlay whiteouts, the privilege of the process and the ownership that goes with it, the default limits, confined, the
+    /// helpers of the process.
     fn default() -> Self {
         Self {
             whiteouts: Whiteouts::Overlay,
@@ -26,6 +31,7 @@ impl Default for Options {
             privilege: Privilege::of_process(),
             limits: Limits::default(),
             confine: true,
+            helpers: Helpers::of_process(),
         }
     }
 }

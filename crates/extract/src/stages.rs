@@ -20,5 +20,6 @@ pub const INFLATE: Stage = Stage::new(42, "inflate");
 /// Hashes the uncompressed bytes. Waits for [`Input`](unlade_sys::Wait::Input).
 pub const HASH_RAW: Stage = Stage::new(43, "hash-raw");
 
-/// Reads the archive and makes the files. Waits for [`Input`](unlade_sys::Wait::Input).
+/// Reads the archive and makes the files. Waits for [`Input`](unlade_sys::Wait::Input). What a helper does of it
+/// ([`Helpers`](crate::Helpers)) is not in it.
 pub const FILES: Stage = Stage::new(44, "files");

@@ -6,6 +6,7 @@ use crossbeam_channel::Receiver;
 use unlade_sys::Track;
 
 use crate::chunk::{Chunk, Message, receive};
+use crate::entry::SharedData;
 use crate::pipeline::Stop;
 use crate::stages::FILES;
 
@@ -53,6 +54,21 @@ impl Stream {
             }
         }
         Ok(self.chunk.as_ref().map_or(&[], |chunk| &chunk[self.position..]))
+    }
+
+    /// Returns the `length` bytes ahead if they are in one buffer that is there, without stepping over them.
+    pub(crate) fn share(&self, length: u64) -> Option<SharedData> {
+        if length == 0 {
+            return Some(SharedData::new(None, 0..0));
+        }
+        let chunk = self.chunk.as_ref()?;
+        let end = self.position.checked_add(usize::try_from(length).ok()?)?;
+        (end <= chunk.len()).then(|| SharedData::new(Some(Arc::clone(chunk)), self.position..end))
+    }
+
+    /// Returns how many buffers wait behind the one that is being read.
+    pub(crate) fn waiting(&self) -> usize {
+        self.chunks.len()
     }
 
     /// Steps over `length` bytes of what [`Stream::peek`] returned.

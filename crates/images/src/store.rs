@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use unlade_blobs::BlobStore;
-use unlade_extract::{Limits, Options, Ownership, Privilege, Whiteouts};
+use unlade_extract::{Helpers, Limits, Options, Ownership, Privilege, Whiteouts};
 use unlade_metadata::{Database, Durability as Recorded, LayerForm, LayerOwnership, LayerPlace};
 use unlade_oci::Digest;
 use unlade_sys::{Durability, Entered, FileLock, LockRank};
@@ -201,6 +201,7 @@ impl Store {
             privilege: Privilege::of_process(),
             limits,
             confine: true,
+            helpers: Helpers::of_process(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use unlade_extract::{
-    Entry, EntryContent, EntrySink, Error, Kind, Limits, Options, Ownership, Privilege, Progress, Whiteouts,
+    Entry, EntryContent, EntrySink, Error, Helpers, Kind, Limits, Options, Ownership, Privilege, Progress, Whiteouts,
     extract_layer, read_layer,
 };
 use unlade_oci::{Algorithm, ErrorClass};
@@ -64,6 +64,11 @@ pub fn layer(data: &[u8]) {
         limits,
         // A second wall would hide a hole in the first.
         confine: false,
+        helpers: if choice & 4 == 0 {
+            Helpers::new(0)
+        } else {
+            Helpers::new(1).eager()
+        },
     };
     let target = Dir::open(&at("target")).expect("the target");
     let extracted = extract_layer(&archive[..], &target, sha, sha, &options, &Progress::new());

@@ -8,7 +8,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use unlade_extract::{Limits, Options, Ownership, Privilege, Progress, Whiteouts, digest_layer, extract_layer};
+use unlade_extract::{
+    Helpers, Limits, Options, Ownership, Privilege, Progress, Whiteouts, digest_layer, extract_layer,
+};
 use unlade_oci::{Algorithm, Hasher};
 use unlade_reference::Reference;
 use unlade_sys::Dir;
@@ -77,6 +79,8 @@ fn extract(layer: &Path, target: &Path) -> Result<()> {
         privilege: Privilege::User,
         limits: Limits::default(),
         confine: false,
+        // Whether there is one depends on how fast the threads are.
+        helpers: Helpers::new(0),
     };
     let (target, sha) = (Dir::create(target, 0o755)?, Algorithm::Sha256);
     let report = extract_layer(&bytes[..], &target, sha, sha, &options, &Progress::new())?;

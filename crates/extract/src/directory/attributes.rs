@@ -5,13 +5,15 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use unlade_sys::Dir;
 
+use super::notes::Notes;
 use super::parents::Parent;
-use super::{DirectoryWriter, failed, is};
+use super::{failed, is, split};
 use crate::entry::{Entry, Kind, Time, Xattr};
 use crate::lower::LowerNode;
 use crate::{Error, Note, Ownership, Privilege, RawPath};
@@ -147,7 +149,16 @@ fn umask() -> Option<u32> {
     u32::from_str_radix(value.trim(), 8).ok()
 }
 
-impl DirectoryWriter<'_> {
+/// Gives what was made its attributes. Threads can share it.
+#[derive(Debug)]
+pub(super) struct Finisher {
+    pub(super) root: Arc<Dir>,
+    pub(super) environment: Environment,
+    pub(super) ownership: Ownership,
+    pub(super) privilege: Privilege,
+}
+
+impl Finisher {
     /// Makes the directory `name` that is to have `mode`, so that its owner may do everything in it for the time being.
     /// Returns the mode that it has now, if that is known.
     ///
@@ -177,18 +188,17 @@ impl DirectoryWriter<'_> {
 
     /// Sets the attributes of a regular file by its descriptor. `device` is what it stands for, if for a device.
     pub(super) fn finish_file(
-        &mut self,
+        &self,
+        notes: &mut Notes,
         file: &File,
-        parent: &Parent,
-        name: &OsStr,
+        parent: &Dir,
         entry: &Entry<'_>,
         created_mode: u32,
         device: Option<&str>,
     ) -> Result<(), Error> {
+        let (_, name) = split(entry.path);
         let failed = |operation: &'static str| {
-            move |errno: Errno| {
-                failed(entry.path)(unlade_sys::Error::new(operation, parent.dir.path().join(name), errno))
-            }
+            move |errno: Errno| failed(entry.path)(unlade_sys::Error::new(operation, parent.path().join(name), errno))
         };
         let attributes = Owner {
             uid: entry.uid,
@@ -201,26 +211,26 @@ impl DirectoryWriter<'_> {
                 Some(rustix::fs::Uid::from_raw(uid)),
                 Some(rustix::fs::Gid::from_raw(gid)),
             )
-            .map_err(|errno| unlade_sys::Error::new("set the owner of", parent.dir.path().join(name), errno))
+            .map_err(|errno| unlade_sys::Error::new("set the owner of", parent.path().join(name), errno))
         };
-        let set_xattr =
-            |attribute: &OsStr, value: &[u8]| unlade_sys::set_xattr(file, parent.dir.path(), attribute, value);
-        self.set_owner(entry.path, attributes, device, set_owner, set_xattr)?;
-        self.set_xattrs(entry.path, entry.xattrs, set_xattr)?;
+        let set_xattr = |attribute: &OsStr, value: &[u8]| unlade_sys::set_xattr(file, parent.path(), attribute, value);
+        self.set_owner(notes, entry.path, attributes, device, set_owner, set_xattr)?;
+        self.set_xattrs(notes, entry.path, entry.xattrs, set_xattr)?;
         if self.environment.needs_mode(created_mode, entry.mode) {
             rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(failed("set the mode of"))?;
         }
         rustix::fs::futimens(file, &timestamps(entry.mtime)).map_err(failed("set the times of"))?;
         if may_be_clamped(entry.mtime) {
             let stat = rustix::fs::fstat(file).map_err(failed("read the attributes of"))?;
-            self.note_clamped(entry.path, entry.mtime, &stat);
+            note_clamped(notes, entry.path, entry.mtime, &stat);
         }
         Ok(())
     }
 
     /// Sets the attributes of a link or special file by its name; `created_mode` is none for a link, which has no mode.
     pub(super) fn finish_name(
-        &mut self,
+        &self,
+        notes: &mut Notes,
         parent: &Parent,
         name: &OsStr,
         entry: &Entry<'_>,
@@ -234,13 +244,14 @@ impl DirectoryWriter<'_> {
         };
         let set_xattr = |attribute: &OsStr, value: &[u8]| dir.set_xattr(name, attribute, value);
         self.set_owner(
+            notes,
             entry.path,
             owner,
             None,
             |uid, gid| dir.set_owner(name, uid, gid),
             set_xattr,
         )?;
-        self.set_xattrs(entry.path, entry.xattrs, set_xattr)?;
+        self.set_xattrs(notes, entry.path, entry.xattrs, set_xattr)?;
         if let Some(created) = created_mode
             && self.environment.needs_mode(created, entry.mode)
         {
@@ -251,7 +262,7 @@ impl DirectoryWriter<'_> {
         if may_be_clamped(entry.mtime)
             && let Some(stat) = dir.stat(name).map_err(failed(entry.path))?
         {
-            self.note_clamped(entry.path, entry.mtime, &stat);
+            note_clamped(notes, entry.path, entry.mtime, &stat);
         }
         Ok(())
     }
@@ -259,7 +270,8 @@ impl DirectoryWriter<'_> {
     /// Sets the attributes of the directory `name`, which has the mode `made` if that is known: by its name if a name is
     /// enough, which it mostly is.
     pub(super) fn finish_child(
-        &mut self,
+        &self,
+        notes: &mut Notes,
         parent: &Parent,
         name: &OsStr,
         path: &[u8],
@@ -268,42 +280,63 @@ impl DirectoryWriter<'_> {
     ) -> Result<(), Error> {
         let (owner, dir) = (attributes.owner(), &parent.dir);
         let by_name = made == Some(owner.mode)
-            && self.options.ownership != Ownership::Record
+            && self.ownership != Ownership::Record
             && attributes.xattrs.is_empty()
             && !may_be_clamped(attributes.mtime);
         if !by_name {
             let dir = dir.open_dir(name).map_err(failed(path))?;
-            return self.finish_directory(&dir, path, attributes);
+            return self.finish_directory(notes, &dir, path, attributes);
         }
         let set_xattr = |attribute: &OsStr, value: &[u8]| dir.set_xattr(name, attribute, value);
-        self.set_owner(path, owner, None, |uid, gid| dir.set_owner(name, uid, gid), set_xattr)?;
+        self.set_owner(
+            notes,
+            path,
+            owner,
+            None,
+            |uid, gid| dir.set_owner(name, uid, gid),
+            set_xattr,
+        )?;
         dir.set_times(name, &timestamps(attributes.mtime)).map_err(failed(path))
     }
 
     /// Sets the attributes of a directory by its descriptor.
-    pub(super) fn finish_directory(&mut self, dir: &Dir, path: &[u8], attributes: &Attributes) -> Result<(), Error> {
+    pub(super) fn finish_directory(
+        &self,
+        notes: &mut Notes,
+        dir: &Dir,
+        path: &[u8],
+        attributes: &Attributes,
+    ) -> Result<(), Error> {
         let owner = attributes.owner();
         let set_xattr = |attribute: &OsStr, value: &[u8]| dir.set_own_xattr(attribute, value);
-        if path.is_empty() && self.options.privilege == Privilege::Root && self.options.ownership.sets_owners() {
+        if path.is_empty() && self.privilege == Privilege::Root && self.ownership.sets_owners() {
             // The root was not made here, so its owner is not known to be the default.
             dir.set_own_owner(owner.uid, owner.gid)
-                .or_else(|error| self.owner_refused(path, owner, error))?;
+                .or_else(|error| self.owner_refused(notes, path, owner, error))?;
         } else {
-            self.set_owner(path, owner, None, |uid, gid| dir.set_own_owner(uid, gid), set_xattr)?;
+            self.set_owner(
+                notes,
+                path,
+                owner,
+                None,
+                |uid, gid| dir.set_own_owner(uid, gid),
+                set_xattr,
+            )?;
         }
-        self.set_xattrs(path, &attributes.xattrs, set_xattr)?;
+        self.set_xattrs(notes, path, &attributes.xattrs, set_xattr)?;
         dir.set_own_mode(attributes.mode).map_err(failed(path))?;
         dir.set_own_times(&timestamps(attributes.mtime)).map_err(failed(path))?;
         if may_be_clamped(attributes.mtime) {
             let stat = dir.stat_self().map_err(failed(path))?;
-            self.note_clamped(path, attributes.mtime, &stat);
+            note_clamped(notes, path, attributes.mtime, &stat);
         }
         Ok(())
     }
 
     /// Sets the owner, or records it, or leaves it out, whatever is asked for.
     fn set_owner(
-        &mut self,
+        &self,
+        notes: &mut Notes,
         path: &[u8],
         owner: Owner,
         device: Option<&str>,
@@ -311,17 +344,17 @@ impl DirectoryWriter<'_> {
         set_xattr: impl Fn(&OsStr, &[u8]) -> unlade_sys::Result<()>,
     ) -> Result<(), Error> {
         let is_ours = owner.uid == self.environment.uid && owner.gid == self.environment.gid;
-        match self.options.ownership {
+        match self.ownership {
             Ownership::Record => {}
             Ownership::Squash => {
                 if !is_ours {
-                    self.summary.note(Note::OwnerSquashed, path);
+                    notes.note(Note::OwnerSquashed, path);
                 }
                 return Ok(());
             }
             Ownership::Preserve | Ownership::Userns => {
                 if !is_ours {
-                    set(owner.uid, owner.gid).or_else(|error| self.owner_refused(path, owner, error))?;
+                    set(owner.uid, owner.gid).or_else(|error| self.owner_refused(notes, path, owner, error))?;
                 }
                 if device.is_none() {
                     return Ok(());
@@ -330,8 +363,8 @@ impl DirectoryWriter<'_> {
         }
         let value = owner.override_stat(device);
         match set_xattr(OsStr::new(OVERRIDE_STAT), value.as_bytes()) {
-            Ok(()) if !is_ours && self.options.ownership == Ownership::Record => {
-                self.summary.note(Note::OwnerRecorded, path);
+            Ok(()) if !is_ours && self.ownership == Ownership::Record => {
+                notes.note(Note::OwnerRecorded, path);
             }
             Ok(()) => {}
             // Links and special files cannot have `user.` attributes, and some filesystems have none at all.
@@ -340,8 +373,8 @@ impl DirectoryWriter<'_> {
                     .iter()
                     .any(|errno| is(&error, *errno)) =>
             {
-                if !is_ours && self.options.ownership == Ownership::Record {
-                    self.summary.note(Note::OwnerLost, path);
+                if !is_ours && self.ownership == Ownership::Record {
+                    notes.note(Note::OwnerLost, path);
                 }
             }
             Err(error) => return Err(failed(path)(error)),
@@ -351,9 +384,15 @@ impl DirectoryWriter<'_> {
 
     /// Goes on where the kernel refuses an owner, as it does for one that has no place in the user namespace. A user who
     /// may give nothing away at all should not have asked for it.
-    fn owner_refused(&mut self, path: &[u8], owner: Owner, error: unlade_sys::Error) -> Result<(), Error> {
+    fn owner_refused(
+        &self,
+        notes: &mut Notes,
+        path: &[u8],
+        owner: Owner,
+        error: unlade_sys::Error,
+    ) -> Result<(), Error> {
         if is(&error, Errno::INVAL) || is(&error, Errno::PERM) {
-            if self.options.privilege == Privilege::User {
+            if self.privilege == Privilege::User {
                 return Err(Error::OwnerRefused {
                     path: RawPath::from(path),
                     uid: owner.uid,
@@ -361,16 +400,10 @@ impl DirectoryWriter<'_> {
                     source: error,
                 });
             }
-            self.summary.note(Note::OwnerLost, path);
+            notes.note(Note::OwnerLost, path);
             return Ok(());
         }
         Err(failed(path)(error))
-    }
-
-    fn note_clamped(&mut self, path: &[u8], wanted: Time, stat: &Stat) {
-        if stat.st_mtime != wanted.seconds {
-            self.summary.note(Note::TimeClamped, path);
-        }
     }
 }
 
@@ -399,6 +432,12 @@ pub(crate) fn device_name(kind: Kind<'_>) -> Option<String> {
         Kind::BlockDevice { major, minor } => Some(format!("block-{major}-{minor}")),
         Kind::Fifo => Some("pipe".to_owned()),
         _ => None,
+    }
+}
+
+fn note_clamped(notes: &mut Notes, path: &[u8], wanted: Time, stat: &Stat) {
+    if stat.st_mtime != wanted.seconds {
+        notes.note(Note::TimeClamped, path);
     }
 }
 

@@ -150,7 +150,10 @@ impl DirectoryWriter<'_> {
         path: &[u8],
         node: LowerNode,
     ) -> Result<(), Error> {
-        let made = self.make_directory(parent, name, node.mode).map_err(failed(path))?;
+        let made = self
+            .finisher
+            .make_directory(parent, name, node.mode)
+            .map_err(failed(path))?;
         self.directories
             .copy(&parent.child(name), Attributes::of_lower(node), made);
         self.check_deferred(path)
@@ -165,7 +168,7 @@ impl DirectoryWriter<'_> {
         path: &[u8],
     ) -> Result<(), Error> {
         let physical = parent.child(name);
-        self.summary.note(Note::LowerFileCopied, path);
+        self.notes.note(Note::LowerFileCopied, path);
         let copy = node.entry(&physical);
         if matches!(copy.kind, Kind::File { .. })
             && let Some(below) = &self.below

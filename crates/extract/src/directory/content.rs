@@ -1,15 +1,18 @@
-//! The data of a file that is at hand as a file: copied, shared, or linked.
+//! Regular files and their data: written, handed over, copied, shared, or linked.
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 
 use rustix::io::Errno;
 
+use super::attributes::creation_mode;
+use super::helper::Job;
 use super::parents::Parent;
 use super::{DirectoryWriter, failed, is};
-use crate::Error;
-use crate::entry::{Content, Extent};
+use crate::entry::{Content, Entry, Extent};
+use crate::{Error, RawPath};
 
 /// Bytes read at a time where nobody asks for the file.
 const READ_BYTES: usize = 128 * 1024;
@@ -55,6 +58,50 @@ impl Content for FileContent {
 }
 
 impl DirectoryWriter<'_> {
+    /// Makes a regular file, and fills it unless a helper does.
+    pub(super) fn file(&mut self, entry: &Entry<'_>, size: u64, content: &mut dyn Content) -> Result<(), Error> {
+        let (parent, name) = self.place(entry.path)?;
+        if self.link_files
+            && let Some(source) = content.file()
+            && self.link_file(source, &parent, name, entry.path)?
+        {
+            return Ok(());
+        }
+        let created_mode = creation_mode(entry.mode, self.options.privilege);
+        let file = self.create(&parent, name, entry.path, |writer, dir| {
+            writer.finisher.make_file(dir, name, created_mode)
+        })?;
+        if let Some(data) = self.helper.takes(size, content) {
+            self.helper.take(Job {
+                entry: self.notes.entry(),
+                file,
+                data,
+                parent: parent.dir,
+                path: entry.path.into(),
+                mode: entry.mode,
+                uid: entry.uid,
+                gid: entry.gid,
+                mtime: entry.mtime,
+                xattrs: entry.xattrs.into(),
+                created_mode,
+            });
+            return Ok(());
+        }
+        // What comes now may take long.
+        self.helper.send();
+        let failed = |source| Error::Write {
+            path: RawPath::from(entry.path),
+            source: unlade_sys::Error::new("write", parent.dir.path().join(name), source),
+        };
+        if let Some(source) = content.file() {
+            unlade_sys::copy_data(source, &file, size).map_err(failed)?;
+        } else {
+            write_content(&file, size, content, failed)?;
+        }
+        self.finisher
+            .finish_file(&mut self.notes, &file, &parent.dir, entry, created_mode, None)
+    }
+
     /// Makes `name` another name of the file `source`. Says whether that could be done: not across filesystems, for one.
     pub(super) fn link_file(
         &mut self,
@@ -81,4 +128,30 @@ impl DirectoryWriter<'_> {
             Err(error) => Err(failed(path)(error)),
         }
     }
+}
+
+/// Writes the data of a file, leaving its holes.
+fn write_content(
+    file: &File,
+    size: u64,
+    content: &mut dyn Content,
+    failed: impl Fn(std::io::Error) -> Error,
+) -> Result<(), Error> {
+    // Where the next plain write would go, and the end of what was written.
+    let (mut position, mut end) = (0, 0);
+    let mut plain = file;
+    while let Some(extent) = content.next()? {
+        let length = extent.data.len() as u64;
+        if extent.offset == position {
+            plain.write_all(extent.data).map_err(&failed)?;
+            position += length;
+        } else {
+            file.write_all_at(extent.data, extent.offset).map_err(&failed)?;
+        }
+        end = extent.offset + length;
+    }
+    if end < size {
+        file.set_len(size).map_err(&failed)?;
+    }
+    Ok(())
 }

@@ -171,14 +171,16 @@ impl DirectoryWriter<'_> {
                 continue;
             };
             let attributes = attributes.as_deref().unwrap_or(&implied);
-            self.finish_child(&parent, name, &path, made, attributes)?;
+            self.finisher
+                .finish_child(&mut self.notes, &parent, name, &path, made, attributes)?;
             if origin == Origin::Implied {
                 self.summary.implied_parents.push(RawPath::new(path));
             }
         }
         self.summary.implied_parents.reverse();
         let dir = std::sync::Arc::clone(&self.root);
-        self.finish_directory(&dir, b"", root.as_deref().unwrap_or(&implied))
+        self.finisher
+            .finish_directory(&mut self.notes, &dir, b"", root.as_deref().unwrap_or(&implied))
     }
 }
 

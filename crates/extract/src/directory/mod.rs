@@ -13,7 +13,9 @@ mod attributes;
 mod below;
 mod content;
 mod directories;
+mod helper;
 mod nodes;
+mod notes;
 mod parents;
 mod tree;
 mod whiteouts;
@@ -21,21 +23,20 @@ mod xattrs;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use unlade_sys::Dir;
 
-use self::attributes::{Attributes, Environment, creation_mode};
+use self::attributes::{Attributes, Environment, Finisher};
 pub(crate) use self::attributes::{OVERRIDE_STAT, device_name};
 pub(crate) use self::below::{Below, is_below};
 pub use self::content::FileContent;
 use self::directories::Directories;
+use self::helper::Helper;
+use self::notes::Notes;
 pub(crate) use self::parents::join;
 use self::parents::{Make, Parent, Parents};
 pub use self::tree::TreeWriter;
@@ -51,7 +52,8 @@ use crate::{Error, Note, Options, RawPath, Summary, Whiteouts};
 pub(crate) struct DirectoryWriter<'a> {
     root: Arc<Dir>,
     options: &'a Options,
-    environment: Environment,
+    finisher: Arc<Finisher>,
+    helper: Helper,
     parents: Parents,
     directories: Directories,
     whiteouts: BTreeSet<Vec<u8>>,
@@ -74,6 +76,8 @@ pub(crate) struct DirectoryWriter<'a> {
     whiteout_bytes: u64,
     /// Time of the first entry: what directories get that no entry describes.
     first_time: Option<Time>,
+    /// Differences by kind, until they are part of the summary.
+    notes: Notes,
     summary: Summary,
 }
 
@@ -85,12 +89,18 @@ impl<'a> DirectoryWriter<'a> {
             source,
         };
         let root = Arc::new(target.try_clone().map_err(at_root)?);
-        let environment = Environment::of(&root).map_err(at_root)?;
+        let finisher = Arc::new(Finisher {
+            root: Arc::clone(&root),
+            environment: Environment::of(&root).map_err(at_root)?,
+            ownership: options.ownership,
+            privilege: options.privilege,
+        });
         Ok(Self {
             parents: Parents::new(Arc::clone(&root)),
             root,
             options,
-            environment,
+            helper: Helper::new(&options.helpers, &finisher),
+            finisher,
             directories: Directories::default(),
             whiteouts: BTreeSet::new(),
             opaques: BTreeSet::new(),
@@ -103,6 +113,7 @@ impl<'a> DirectoryWriter<'a> {
             link_files: false,
             whiteout_bytes: 0,
             first_time: None,
+            notes: Notes::default(),
             summary: Summary::default(),
         })
     }
@@ -120,8 +131,13 @@ impl<'a> DirectoryWriter<'a> {
     }
 
     /// Returns what was noted.
-    pub(crate) fn into_summary(self) -> Summary {
-        self.summary
+    pub(crate) fn into_summary(mut self) -> Summary {
+        self.take_summary()
+    }
+
+    fn take_summary(&mut self) -> Summary {
+        self.notes.move_to(&mut self.summary);
+        std::mem::take(&mut self.summary)
     }
 
     fn directory(&mut self, entry: &Entry<'_>) -> Result<(), Error> {
@@ -133,7 +149,7 @@ impl<'a> DirectoryWriter<'a> {
         }
         let (parent, name) = self.place(entry.path)?;
         let physical = parent.child(name);
-        let mode = match self.make_directory(&parent, name, entry.mode) {
+        let mode = match self.finisher.make_directory(&parent, name, entry.mode) {
             Ok(mode) => {
                 self.made(&parent, name);
                 mode
@@ -143,7 +159,7 @@ impl<'a> DirectoryWriter<'a> {
                 match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
                     Some(FileType::Directory) => {
                         if self.directories.is_declared(&physical) && !self.is_tree {
-                            self.summary.note(Note::Duplicate, entry.path);
+                            self.notes.note(Note::Duplicate, entry.path);
                         }
                         None
                     }
@@ -156,7 +172,7 @@ impl<'a> DirectoryWriter<'a> {
                             return self.check_deferred(entry.path);
                         }
                         self.clear_way(&parent, name, entry.path)?;
-                        let mode = self.make_directory(&parent, name, entry.mode);
+                        let mode = self.finisher.make_directory(&parent, name, entry.mode);
                         self.fresh.insert(physical.clone());
                         mode.map_err(failed(entry.path))?
                     }
@@ -172,35 +188,11 @@ impl<'a> DirectoryWriter<'a> {
         self.check_deferred(entry.path)
     }
 
-    fn file(&mut self, entry: &Entry<'_>, size: u64, content: &mut dyn Content) -> Result<(), Error> {
-        let (parent, name) = self.place(entry.path)?;
-        if self.link_files
-            && let Some(source) = content.file()
-            && self.link_file(source, &parent, name, entry.path)?
-        {
-            return Ok(());
-        }
-        let created_mode = creation_mode(entry.mode, self.options.privilege);
-        let file = self.create(&parent, name, entry.path, |writer, dir| {
-            writer.make_file(dir, name, created_mode)
-        })?;
-        let failed = |source| Error::Write {
-            path: RawPath::from(entry.path),
-            source: unlade_sys::Error::new("write", parent.dir.path().join(name), source),
-        };
-        if let Some(source) = content.file() {
-            unlade_sys::copy_data(source, &file, size).map_err(failed)?;
-        } else {
-            write_content(&file, size, content, failed)?;
-        }
-        self.finish_file(&file, &parent, name, entry, created_mode, None)
-    }
-
     fn symlink(&mut self, entry: &Entry<'_>, target: &[u8]) -> Result<(), Error> {
         let (parent, name) = self.place(entry.path)?;
         let target = OsStr::from_bytes(target);
         self.create(&parent, name, entry.path, |_, dir| dir.make_symlink(name, target))?;
-        self.finish_name(&parent, name, entry, None)
+        self.finisher.finish_name(&mut self.notes, &parent, name, entry, None)
     }
 
     fn hard_link(&mut self, entry: &Entry<'_>, target: &[u8]) -> Result<(), Error> {
@@ -231,7 +223,7 @@ impl<'a> DirectoryWriter<'a> {
         let (parent, name) = self.place(entry.path)?;
         let (from, to) = (source.child(target_name), parent.child(name));
         if from == to {
-            self.summary.note(Note::Duplicate, entry.path);
+            self.notes.note(Note::Duplicate, entry.path);
             return Ok(());
         }
         if from.strip_prefix(&to[..]).is_some_and(|rest| rest.starts_with(b"/")) {
@@ -257,7 +249,7 @@ impl<'a> DirectoryWriter<'a> {
         if let Some(parent) = self.parent(parent_path, Make::Nothing)? {
             self.clear_way(&parent, name, entry.path)?;
         }
-        self.summary.note(Note::HardLinkToLower, entry.path);
+        self.notes.note(Note::HardLinkToLower, entry.path);
         self.whiteout_bytes += (entry.path.len() + target.len() + 64) as u64;
         self.summary.lower_hard_links.push(LowerHardLink {
             path: entry.path.into(),
@@ -279,7 +271,7 @@ impl<'a> DirectoryWriter<'a> {
         };
         if self.removal_parent(parent, entry.path, Make::Missing)?.is_none() {
             self.summary.removals_through_links.push(RawPath::from(entry.path));
-            self.summary.note(Note::WhiteoutWithoutEffect, entry.path);
+            self.notes.note(Note::WhiteoutWithoutEffect, entry.path);
             return Ok(());
         }
         let mut path = Vec::with_capacity(entry.path.len() + 16);
@@ -343,7 +335,7 @@ impl<'a> DirectoryWriter<'a> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 if !self.is_tree {
-                    self.summary.note(Note::TreeReplaced, path);
+                    self.notes.note(Note::TreeReplaced, path);
                     let implied = self.directories.implied_in(&parent.child(name));
                     self.summary
                         .replaced_parents
@@ -356,7 +348,7 @@ impl<'a> DirectoryWriter<'a> {
             }
             file_type => {
                 if !self.is_tree {
-                    self.summary.note(Note::Duplicate, path);
+                    self.notes.note(Note::Duplicate, path);
                 }
                 if file_type == FileType::Symlink {
                     // It may have been on the way to a parent.
@@ -395,7 +387,11 @@ impl<'a> DirectoryWriter<'a> {
 
 impl EntrySink for DirectoryWriter<'_> {
     fn entry(&mut self, entry: &Entry<'_>, content: &mut dyn Content) -> Result<(), Error> {
+        if self.helper.has_failed() {
+            self.settle()?;
+        }
         self.first_time.get_or_insert(entry.mtime);
+        self.notes.set_entry(self.notes.entry() + 1);
         let is_uncertain = self.is_uncertain(entry);
         let made = match entry.kind {
             Kind::Directory => self.directory(entry),
@@ -411,7 +407,7 @@ impl EntrySink for DirectoryWriter<'_> {
         };
         match made {
             Err(Error::Refused { .. }) if is_uncertain => {
-                self.summary.note(Note::DecidedByLower, entry.path);
+                self.notes.note(Note::DecidedByLower, entry.path);
                 self.whiteout_bytes += (entry.path.len() + 64) as u64;
                 self.summary.undecided.push(RawPath::from(entry.path));
                 self.check_deferred(entry.path)
@@ -421,6 +417,7 @@ impl EntrySink for DirectoryWriter<'_> {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
+        self.settle()?;
         if self.is_tree {
             self.end_layer();
             return Ok(());
@@ -450,32 +447,6 @@ impl Content for NoContent {
     fn next(&mut self) -> Result<Option<crate::entry::Extent<'_>>, Error> {
         Ok(None)
     }
-}
-
-/// Writes the data of a file, leaving its holes.
-fn write_content(
-    file: &File,
-    size: u64,
-    content: &mut dyn Content,
-    failed: impl Fn(std::io::Error) -> Error,
-) -> Result<(), Error> {
-    // Where the next plain write would go, and the end of what was written.
-    let (mut position, mut end) = (0, 0);
-    let mut plain = file;
-    while let Some(extent) = content.next()? {
-        let length = extent.data.len() as u64;
-        if extent.offset == position {
-            plain.write_all(extent.data).map_err(&failed)?;
-            position += length;
-        } else {
-            file.write_all_at(extent.data, extent.offset).map_err(&failed)?;
-        }
-        end = extent.offset + length;
-    }
-    if end < size {
-        file.set_len(size).map_err(&failed)?;
-    }
-    Ok(())
 }
 
 /// Splits a path into its parent and its last component.

@@ -34,7 +34,9 @@ impl DirectoryWriter<'_> {
                 self.special_as_file(entry)
             }
             Err(error) => Err(error),
-            Ok(()) => self.finish_name(&parent, name, entry, Some(created_mode)),
+            Ok(()) => self
+                .finisher
+                .finish_name(&mut self.notes, &parent, name, entry, Some(created_mode)),
         }
     }
 
@@ -43,18 +45,18 @@ impl DirectoryWriter<'_> {
         let (parent, name) = self.place(entry.path)?;
         let created_mode = creation_mode(entry.mode, self.options.privilege);
         let file = self.create(&parent, name, entry.path, |writer, dir| {
-            writer.make_file(dir, name, created_mode)
+            writer.finisher.make_file(dir, name, created_mode)
         })?;
         let note = if entry.kind == Kind::Fifo {
             Note::FifoAsFile
         } else {
             Note::DeviceAsFile
         };
-        self.summary.note(note, entry.path);
-        self.finish_file(
+        self.notes.note(note, entry.path);
+        self.finisher.finish_file(
+            &mut self.notes,
             &file,
-            &parent,
-            name,
+            &parent.dir,
             entry,
             created_mode,
             device_name(entry.kind).as_deref(),

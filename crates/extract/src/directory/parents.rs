@@ -237,6 +237,7 @@ impl DirectoryWriter<'_> {
     fn make_implied(&mut self, parent: &Parent, name: &OsStr, path: &[u8]) -> Result<(), Error> {
         let attributes = Attributes::implied(self.first_time.unwrap_or_default());
         let made = self
+            .finisher
             .make_directory(parent, name, attributes.mode)
             .map_err(failed(path))?;
         // In one tree for several layers each brings a time of its own.

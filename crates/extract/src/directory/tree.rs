@@ -61,8 +61,9 @@ impl<'a> TreeWriter<'a> {
     ) -> Result<LayerReport, Error> {
         self.0.remove(removals)?;
         let limits = &self.0.options.limits;
-        let mut report = pipeline::run(input, &mut self.0, blob_algorithm, diff_algorithm, limits, progress)?;
-        let mut summary = std::mem::take(&mut self.0.summary);
+        let mut report = pipeline::run(input, &mut self.0, blob_algorithm, diff_algorithm, limits, progress)
+            .map_err(|error| self.0.first_failure(error))?;
+        let mut summary = self.0.take_summary();
         summary.absorb(report.summary);
         report.summary = summary;
         Ok(report)
@@ -78,6 +79,7 @@ impl<'a> TreeWriter<'a> {
     /// # Errors
     /// The filesystem does not let us.
     pub fn finish(mut self) -> Result<Summary, Error> {
+        self.0.settle()?;
         self.0.apply_directories()?;
         let mut summary = self.0.into_summary();
         summary.implied_parents.clear();

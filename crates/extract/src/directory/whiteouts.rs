@@ -69,7 +69,7 @@ impl DirectoryWriter<'_> {
                     if is_directory {
                         opaque.insert(physical);
                     } else {
-                        self.summary.note(Note::WhiteoutWithoutEffect, path);
+                        self.notes.note(Note::WhiteoutWithoutEffect, path);
                     }
                 }
                 None => left.push(path),
@@ -78,7 +78,7 @@ impl DirectoryWriter<'_> {
         for path in left {
             let (parent_path, name) = split(path);
             if has_opaque(parent_path, &markers) || has_opaque(parent_path, &opaque) {
-                self.summary.note(Note::WhiteoutWithoutEffect, path);
+                self.notes.note(Note::WhiteoutWithoutEffect, path);
                 continue;
             }
             match self.removal_parent(parent_path, path, Make::Missing)? {
@@ -90,14 +90,14 @@ impl DirectoryWriter<'_> {
                 // Something of this layer is in the way, behind which a link below may lead elsewhere.
                 _ => {
                     self.summary.removals_through_links.push(RawPath::from(&path[..]));
-                    self.summary.note(Note::WhiteoutWithoutEffect, path);
+                    self.notes.note(Note::WhiteoutWithoutEffect, path);
                 }
             }
         }
         for path in missing {
             let (parent_path, _) = split(path);
             if has_opaque(parent_path, &markers) || has_opaque(parent_path, &opaque) {
-                self.summary.note(Note::WhiteoutWithoutEffect, path);
+                self.notes.note(Note::WhiteoutWithoutEffect, path);
                 continue;
             }
             match self.removal_parent(path, path, Make::Missing)? {
@@ -109,7 +109,7 @@ impl DirectoryWriter<'_> {
                 // Something of this layer is in the way, behind which a link below may lead elsewhere.
                 _ => {
                     self.summary.removals_through_links.push(RawPath::from(&path[..]));
-                    self.summary.note(Note::WhiteoutWithoutEffect, path);
+                    self.notes.note(Note::WhiteoutWithoutEffect, path);
                 }
             }
         }
@@ -176,7 +176,7 @@ impl DirectoryWriter<'_> {
             Ok(()) => Ok(()),
             // Two names of one whiteout, through a link.
             Err(error) if is(&error, Errno::EXIST) => {
-                self.summary.note(Note::WhiteoutWithoutEffect, path);
+                self.notes.note(Note::WhiteoutWithoutEffect, path);
                 Ok(())
             }
             Err(error) if is(&error, Errno::PERM) => self.make_whiteout_xattr(parent, name, path),
@@ -187,7 +187,7 @@ impl DirectoryWriter<'_> {
     /// Makes the form of a whiteout that overlayfs reads since Linux 6.7: an empty file with an attribute, in a directory
     /// with another one.
     fn make_whiteout_xattr(&mut self, parent: &Parent, name: &OsStr, path: &[u8]) -> Result<(), Error> {
-        self.summary.note(Note::WhiteoutAsXattr, path);
+        self.notes.note(Note::WhiteoutAsXattr, path);
         drop(parent.dir.create_file(name, 0o600).map_err(failed(path))?);
         let attribute = match self.options.privilege {
             Privilege::Root => "trusted.overlay.whiteout",
@@ -204,7 +204,7 @@ impl DirectoryWriter<'_> {
         if self.options.privilege == Privilege::Root {
             match dir.dir.set_own_xattr(OsStr::new("trusted.overlay.opaque"), value) {
                 // Root of a user namespace may not set `trusted.` attributes; its overlayfs reads `user.` ones.
-                Err(error) if is(&error, Errno::PERM) => self.summary.note(Note::OpaqueAsUserXattr, path),
+                Err(error) if is(&error, Errno::PERM) => self.notes.note(Note::OpaqueAsUserXattr, path),
                 Err(error) if is(&error, Errno::OPNOTSUPP) => return self.make_opaque_file(dir, path, value),
                 other => return other.map_err(failed(path)),
             }
@@ -218,7 +218,7 @@ impl DirectoryWriter<'_> {
     /// Marks a directory on a filesystem without attributes as the layer does.
     fn make_opaque_file(&mut self, dir: &Parent, path: &[u8], value: &[u8]) -> Result<(), Error> {
         if value == b"y" {
-            self.summary.note(Note::OpaqueAsFile, path);
+            self.notes.note(Note::OpaqueAsFile, path);
             match dir.dir.create_file(OsStr::new(OPAQUE_FILE), 0o600) {
                 Err(error) if !is(&error, Errno::EXIST) => return Err(failed(path)(error)),
                 _ => {}

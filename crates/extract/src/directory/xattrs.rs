@@ -5,8 +5,9 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::io::Errno;
 
-use super::attributes::OVERRIDE_STAT;
-use super::{DirectoryWriter, failed, is};
+use super::attributes::{Finisher, OVERRIDE_STAT};
+use super::notes::Notes;
+use super::{failed, is};
 use crate::entry::Xattr;
 use crate::{Error, Note, Ownership};
 
@@ -40,29 +41,30 @@ pub(crate) fn decide(name: &[u8], ownership: Ownership) -> Decision {
     Decision::Keep
 }
 
-impl DirectoryWriter<'_> {
+impl Finisher {
     /// Sets the extended attributes of an entry with `set`, noting what is not honoured or not possible.
     pub(super) fn set_xattrs(
-        &mut self,
+        &self,
+        notes: &mut Notes,
         path: &[u8],
         xattrs: &[Xattr],
         set: impl Fn(&OsStr, &[u8]) -> unlade_sys::Result<()>,
     ) -> Result<(), Error> {
         for xattr in xattrs {
-            let outcome = match decide(&xattr.name, self.options.ownership) {
+            let outcome = match decide(&xattr.name, self.ownership) {
                 Decision::Drop => {
-                    self.summary.note(Note::XattrDropped, path);
+                    notes.note(Note::XattrDropped, path);
                     continue;
                 }
                 Decision::Keep => set(OsStr::from_bytes(&xattr.name), &xattr.value),
                 Decision::Escape(name) => {
-                    self.summary.note(Note::XattrEscaped, path);
+                    notes.note(Note::XattrEscaped, path);
                     set(OsStr::from_bytes(&name), &xattr.value)
                 }
             };
             if let Err(error) = outcome {
                 let note = self.why_not(&error).ok_or_else(|| failed(path)(error))?;
-                self.summary.note(note, path);
+                notes.note(note, path);
             }
         }
         Ok(())

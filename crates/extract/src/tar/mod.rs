@@ -19,7 +19,8 @@ use self::header::BLOCK;
 use self::name::{Cleaned, Meaning};
 use self::pax::Records;
 use self::sparse::{MapReader, SparseMap};
-use crate::entry::{Content, Entry, EntrySink, Extent, Kind, Time, Xattr};
+use crate::chunk::CHUNKS_AWAITED;
+use crate::entry::{Content, Entry, EntrySink, Extent, Kind, SharedData, Time, Xattr};
 use crate::pipeline::Stop;
 use crate::stream::Stream;
 use crate::{Error, Limits, Note, Progress, RawPath, Summary};
@@ -576,6 +577,17 @@ impl Content for Data<'_> {
         self.done += data.len() as u64;
         self.left -= data.len() as u64;
         Ok(Some(Extent { offset: at, data }))
+    }
+
+    fn shared(&self) -> Option<SharedData> {
+        match self.runs {
+            [(0, length)] if self.done == 0 => self.stream.share(*length),
+            _ => None,
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.stream.waiting() >= CHUNKS_AWAITED
     }
 }
 

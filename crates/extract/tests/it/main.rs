@@ -8,6 +8,7 @@ mod comparison;
 mod confined;
 mod dialects;
 mod differential;
+mod helpers;
 mod hostile;
 mod links;
 mod overlay;

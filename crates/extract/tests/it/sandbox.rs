@@ -5,7 +5,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use unlade_extract::{Error, LayerReport, Options, Privilege, Progress, Whiteouts, compare_layer, extract_layer};
+use unlade_extract::{
+    Error, Helpers, LayerReport, Options, Privilege, Progress, Whiteouts, compare_layer, extract_layer,
+};
 use unlade_oci::Algorithm;
 use unlade_sys::Dir;
 use unlade_test_support::{Compression, LayerBuilder, Node, NodeKind, TreeSnapshot};
@@ -55,12 +57,17 @@ impl Sandbox {
     /// Extracts a layer into a tree that others change meanwhile, and checks that nothing outside of it has changed.
     pub(crate) fn extract_beside_others(&self, blob: &[u8], options: &Options) -> Result<LayerReport, Error> {
         let target = Dir::open(&self.target()).unwrap();
+        // Where a test does not say otherwise, the second thread has to do all that it can.
+        let mut options = options.clone();
+        if options.helpers == Helpers::of_process() {
+            options.helpers = Helpers::new(1).eager();
+        }
         let outcome = extract_layer(
             blob,
             &target,
             Algorithm::Sha256,
             Algorithm::Sha256,
-            options,
+            &options,
             &Progress::new(),
         );
         let now = Self::outside(self.temp.path());

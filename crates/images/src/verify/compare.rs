@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use unlade_extract::{
-    Comparison, Limits, Options, Privilege, Progress, Summary, Whiteouts, compare_layer, compare_layer_on,
+    Comparison, Helpers, Limits, Options, Privilege, Progress, Summary, Whiteouts, compare_layer, compare_layer_on,
     read_removals,
 };
 use unlade_metadata::{ImageLayer, LayerDirectoryRecord, LayerForm};
@@ -94,6 +94,7 @@ impl Check<'_> {
             privilege: Privilege::of_process(),
             limits: no_limits(),
             confine: true,
+            helpers: Helpers::of_process(),
         };
         let (limits, progress) = (&options.limits, Progress::new());
         let (blob_algorithm, diff_algorithm) = (blob.algorithm(), record.diff_id.algorithm());

@@ -7,6 +7,7 @@
 use flate2::{Decompress, FlushDecompress, Status};
 use unlade_oci::Compression;
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation as _};
+use zstd::zstd_safe::{get_error_name, zstd_sys::ZSTD_ErrorCode};
 
 /// Window of gzip: the format's only and largest.
 const GZIP_WINDOW_BITS: u8 = 15;
@@ -18,6 +19,15 @@ pub(crate) struct Step {
     pub(crate) read: usize,
     /// Output bytes produced.
     pub(crate) written: usize,
+}
+
+/// Why a step failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// A frame wants a larger window than it may have.
+    Window,
+    /// The bytes are not what they should be; what the decompressor said.
+    Malformed(String),
 }
 
 /// A decompressor that is fed slices.
@@ -89,7 +99,7 @@ impl Inflater {
     /// Decompresses some of `input` into `output`, which must not be empty. `is_last` says that no more input follows.
     ///
     /// A step that neither reads nor writes wants more input than there is in the slice.
-    pub(crate) fn step(&mut self, input: &[u8], output: &mut [u8], is_last: bool) -> Result<Step, String> {
+    pub(crate) fn step(&mut self, input: &[u8], output: &mut [u8], is_last: bool) -> Result<Step, Refusal> {
         if self.trailing {
             return Ok(Step {
                 read: input.len(),
@@ -131,7 +141,7 @@ impl Inflater {
                 let (read, written) = (inflate.total_in(), inflate.total_out());
                 let status = inflate
                     .decompress(input, output, FlushDecompress::None)
-                    .map_err(|e| e.to_string())?;
+                    .map_err(|error| Refusal::Malformed(error.to_string()))?;
                 self.at_boundary = status == Status::StreamEnd;
                 Ok(Step {
                     read: delta(inflate.total_in(), read),
@@ -141,7 +151,7 @@ impl Inflater {
             Format::Zstd(decoder) => {
                 let status = decoder
                     .run_on_buffers(input, output)
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| of_zstd(error.to_string()))?;
                 self.at_boundary = status.remaining == 0;
                 Ok(Step {
                     read: status.bytes_read,
@@ -158,6 +168,16 @@ impl Inflater {
             Format::Gzip(_) => found == Compression::Gzip,
             Format::Zstd(_) => found == Compression::Zstd,
         }
+    }
+}
+
+/// Tells a window that is too large from other problems. What comes up to here is zstd's text for its error code.
+fn of_zstd(problem: String) -> Refusal {
+    let code = ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize;
+    if problem == get_error_name(code.wrapping_neg()) {
+        Refusal::Window
+    } else {
+        Refusal::Malformed(problem)
     }
 }
 

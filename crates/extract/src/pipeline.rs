@@ -26,7 +26,7 @@ use unlade_sys::{Track, Wait};
 
 use crate::chunk::{CHUNK_BYTES, CHUNKS, Message, Pool, receive};
 use crate::entry::EntrySink;
-use crate::inflate::{Inflater, Step};
+use crate::inflate::{Inflater, Refusal, Step};
 use crate::stages::{HASH_BLOB, HASH_RAW, INFLATE, READ};
 use crate::stream::Stream;
 use crate::tar::TarReader;
@@ -345,7 +345,14 @@ impl<'a, R: Read> Reader<'a, R> {
             let input = &self.buffer[self.pending.clone()];
             let step = inflater
                 .step(input, &mut chunk[length..], self.at_end)
-                .map_err(|problem| malformed(self.compressed - input.len() as u64, problem))?;
+                .map_err(|refusal| match refusal {
+                    Refusal::Window => Error::Limit {
+                        limit: "zstd_window_log",
+                        value: self.limits.zstd_window_log.into(),
+                        path: None,
+                    },
+                    Refusal::Malformed(problem) => malformed(self.compressed - input.len() as u64, problem),
+                })?;
             self.pending.start += step.read;
             length += step.written;
             if length == CHUNK_BYTES {

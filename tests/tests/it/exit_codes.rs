@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use unlade_test_support::{Compression, FakeRegistry, Fault, Image, ImageBuilder, LayerBuilder, TokenAuth, fixtures};
+use unlade_test_support::{
+    Compression, Entry, FakeRegistry, Fault, Image, ImageBuilder, LayerBuilder, TokenAuth, fixtures,
+};
 use unlade_tests::{Home, NOBODY};
 
-use crate::support::{fat_layer, image_of, serve};
+use crate::support::{fat_layer, image_of, noise, serve};
 
 /// Runs a command that must fail, checks code and class, and returns message and causes as one text.
 fn failure(home: &Home, arguments: &[&str], code: i32, class: &str) -> String {
@@ -249,15 +251,59 @@ fn a_layer_that_leads_out_stays_inside() {
     assert_eq!(beside, ["home", "store"]);
 }
 
+/// Every limit, set as low as to be met, by its option and in the configuration file; the error names it and both ways.
 #[test]
-fn a_limit_is_8_and_the_hint_says_how_to_raise_it() {
-    let (_registry, reference) = serve(&image_of(&fat_layer("fat", 1 << 20)));
-    let home = Home::new();
-    let command = home.unlade(["--format", "json", "pull", &reference, "--max-raw-bytes", "100KiB"]);
-    let error = command.run().failure(8).error();
-    assert_eq!(error["class"], "rejected");
-    assert!(error["hint"].as_str().unwrap().contains("--max-raw-bytes"), "{error}");
-    home.pull_with(&reference, &["--max-raw-bytes", "2MiB"]);
+fn every_limit_is_8_and_the_hint_says_how_to_raise_it() {
+    let layer = |layer: LayerBuilder| layer.build(Compression::Zstd);
+    let plain = layer(
+        LayerBuilder::new()
+            .dir("a", 0o755)
+            .dir("a/b", 0o755)
+            .entry(&Entry::file("a/b/file", [7; 5000]).xattr("user.name", "value")),
+    );
+    let zeros = layer(LayerBuilder::new().file("zeros", vec![0; 20 << 20]));
+    // What a window of a kilobyte does not hold.
+    let wide = layer(LayerBuilder::new().file("noise", noise("wide", 8192)));
+    for (limit, low, high, layer) in [
+        ("raw-bytes", "2KiB", "1MiB", &plain),
+        ("total-raw-bytes", "2KiB", "1MiB", &plain),
+        ("ratio", "2", "1000000", &zeros),
+        ("file-bytes", "4999", "5000", &plain),
+        ("entries", "2", "3", &plain),
+        ("path-bytes", "7", "8", &plain),
+        ("depth", "2", "3", &plain),
+        ("xattr-bytes", "13", "14", &plain),
+        ("extension-bytes", "10", "1MiB", &plain),
+        ("deferred-bytes", "10", "1MiB", &plain),
+        ("zstd-window-log", "10", "31", &wide),
+    ] {
+        let (_registry, reference) = serve(&image_of(layer));
+        let home = Home::new();
+        let flag = format!("--max-{limit}");
+        let pull = || home.unlade(["--format", "json", "pull", &reference]);
+        let is_number = ["ratio", "entries", "depth", "zstd-window-log"].contains(&limit);
+        let value = |text: &str| {
+            if is_number {
+                text.to_owned()
+            } else {
+                format!("{text:?}")
+            }
+        };
+        let config = home.path("config.toml");
+        fs::write(&config, format!("[limits]\n{limit} = {}\n", value(low))).unwrap();
+        let configured = || pull().env("UNLADE_CONFIG", config.to_str().unwrap());
+        for command in [pull().args([&flag, low]), configured()] {
+            let error = command.run().failure(8).error();
+            assert_eq!(error["class"], "rejected", "{error}");
+            let said = format!("{} {}", error["message"], error["causes"]);
+            assert!(said.contains(&format!("`{}`", limit.replace('-', "_"))), "{error}");
+            let hint = error["hint"].as_str().unwrap();
+            assert!(hint.contains(&flag) && hint.contains(&format!("`{limit}`")), "{error}");
+            home.leftovers().assert_nothing_half_done();
+        }
+        // The option comes before the file.
+        configured().args([&flag, high]).run().success();
+    }
 }
 
 #[test]

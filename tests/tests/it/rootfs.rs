@@ -1,9 +1,32 @@
-//! Layers that meet: what `unpack` makes of them, and what umoci does.
+//! Root filesystems: where their data is, and what `unpack` makes of layers that meet, and what umoci does.
 
 use unlade_test_support::{Compression, ImageBuilder, LayerBuilder, TreeSnapshot, write_layout};
-use unlade_tests::{Home, real};
+use unlade_tests::{Filesystem, Home, Kind, real};
 
-use crate::support::serve;
+use crate::support::{fat_layer, serve};
+
+/// Where the filesystem can, the data of an unpacked tree is that of the store; elsewhere it is a copy.
+#[test]
+fn privileged_real_data_is_shared_where_the_filesystem_can() {
+    const BYTES: usize = 24 << 20;
+    let image = ImageBuilder::new().layer(fat_layer("fat", BYTES)).build();
+    let (_registry, reference) = serve(&image);
+    for (kind, shares) in [(Kind::Xfs, true), (Kind::Ext4, false)] {
+        let filesystem = Filesystem::new(kind, 512 << 20);
+        let home = Home::with_store(filesystem.path().join("store"));
+        let pulled = home.pull(&reference);
+        let before = filesystem.free();
+        let target = filesystem.path().join("rootfs");
+        home.unlade(["unpack", &reference]).args([&target]).run().success();
+        let taken = before.saturating_sub(filesystem.free());
+        assert_eq!(taken < BYTES as u64 / 2, shares, "{kind:?}: {taken} bytes were taken");
+        let (in_store, unpacked) = (pulled.directories[0].join("fat"), target.join("fat"));
+        assert!(std::fs::read(&in_store).unwrap() == std::fs::read(&unpacked).unwrap());
+        // It is a copy all the same: what is written to it does not show in the store.
+        std::fs::write(&unpacked, "changed").unwrap();
+        home.unlade(["verify", "--deep"]).run().success();
+    }
+}
 
 /// What umoci does with a layer on top of [`base`].
 enum Umoci {

@@ -393,18 +393,53 @@ fn records(text: &str) -> (Header, Vec<u8>) {
 }
 
 /// What other programs rarely write, and readers have to agree upon all the same.
+#[expect(clippy::too_many_lines, reason = "a table has no structure to split by")]
 fn odd_archives() -> Vec<(&'static str, Vec<u8>)> {
     let layer = LayerBuilder::new;
     let (size, size_record) = records("13 size=1000\n");
     let (both, both_records) = records("15 path=by-pax\n");
     let (far, far_record) = records("23 mtime=12345678901.5\n");
     let long = |character: char, length: usize| character.to_string().repeat(length);
+    let mut long_name = ustar("././@LongLink", 150);
+    long_name.set_entry_type(EntryType::GNULongName);
+    long_name.set_cksum();
     vec![
         (
             "a size in PAX records that the header contradicts",
             layer()
                 .raw_entry(&size, &size_record)
                 .raw_entry(&ustar("file", 0), &[7; 1000])
+                .file("after", "x")
+                .tar()
+                .to_vec(),
+        ),
+        (
+            "a size in PAX records that is less than the header's",
+            layer()
+                .raw_entry(&size, &size_record)
+                .raw_entry(&ustar("file", 9000), &[7; 1000])
+                .file("after", "x")
+                .tar()
+                .to_vec(),
+        ),
+        (
+            "a size and a time in PAX records before a GNU long name",
+            layer()
+                .raw_entry(&size, &size_record)
+                .raw_entry(&long_name, &long('g', 150).into_bytes())
+                .raw_entry(&ustar("file", 0), &[7; 1000])
+                .raw_entry(&far, &far_record)
+                .raw_entry(&long_name, &long('h', 150).into_bytes())
+                .raw_entry(&ustar("file", 1), b"x")
+                .tar()
+                .to_vec(),
+        ),
+        (
+            "a GNU long name before PAX records",
+            layer()
+                .raw_entry(&long_name, &long('g', 150).into_bytes())
+                .raw_entry(&far, &far_record)
+                .raw_entry(&ustar("file", 1), b"x")
                 .file("after", "x")
                 .tar()
                 .to_vec(),

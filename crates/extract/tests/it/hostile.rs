@@ -451,6 +451,16 @@ fn what_is_extracted_stays_inside() {
 }
 
 #[test]
+fn there_are_more_than_seventy_archives_in_the_tables() {
+    let names: std::collections::BTreeSet<_> = refusals()
+        .iter()
+        .map(|(name, ..)| *name)
+        .chain(contained().iter().map(|(name, ..)| *name))
+        .collect();
+    assert!(names.len() > 70, "{} with a name of their own", names.len());
+}
+
+#[test]
 fn a_hard_link_to_a_file_outside_is_a_link_to_a_lower_layer() {
     for target in ["../passwd", "/etc/passwd", "../../../../etc/passwd"] {
         let (report, tree) = extracted(&layer().hardlink("stolen", target));

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use unlade_extract::{Limits, Progress};
 use unlade_images::{Image, UnpackOptions, UnpackSource, Unpacked};
@@ -104,6 +105,40 @@ fn a_tree_is_replaced_as_a_whole() {
     assert!(link.is_symlink());
     assert_ne!(target.metadata().unwrap().ino(), before);
     assert!(target.join("etc/new").exists() && !target.join("mine").exists());
+    assert_no_stage(&fixture);
+}
+
+/// The two trees change places in one step: whoever opens the directory meanwhile gets the old one or the new one.
+#[test]
+fn there_is_a_tree_at_every_moment_of_a_replacement() {
+    let fixture = Fixture::new();
+    let image = brought(&fixture, &two_layers(), true);
+    let target = fixture.directory().join("rootfs");
+    let options = UnpackOptions {
+        replace: true,
+        ..UnpackOptions::default()
+    };
+    unpack(&fixture, &image, &target, &options).unwrap();
+    let (done, changes) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| -> std::io::Result<()> {
+            let mut last = 0;
+            while !done.load(Ordering::Relaxed) {
+                let inode = fs::File::open(&target)?.metadata()?.ino();
+                changes.fetch_add(u64::from(inode != last), Ordering::Relaxed);
+                last = inode;
+            }
+            Ok(())
+        });
+        let mut times = 0;
+        while !reader.is_finished() && (times < 20 || changes.load(Ordering::Relaxed) < 5) {
+            unpack(&fixture, &image, &target, &options).unwrap();
+            times += 1;
+        }
+        done.store(true, Ordering::Relaxed);
+        let outcome = reader.join().unwrap();
+        assert!(outcome.is_ok(), "after {times} times: {outcome:?}");
+    });
     assert_no_stage(&fixture);
 }
 

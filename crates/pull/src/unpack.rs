@@ -62,9 +62,13 @@ pub(crate) async fn consume(
         .await;
     drop(stop);
     #[cfg(feature = "bench-skip-verify")]
-    let result = result.map(|(report, staged)| match context.unverified {
-        true => (believed(report, blob, work, &sampled), staged),
-        false => (report, staged),
+    let result = result.map(|(report, staged)| {
+        let report = if context.unverified {
+            believed(report, blob, work, &sampled)
+        } else {
+            report
+        };
+        (report, staged)
     });
     let consumed = result
         .map_err(Error::layer(&blob.digest, Stage::Extract))

@@ -14,6 +14,8 @@ use crate::real;
 pub enum Kind {
     /// ext4 in a file, over a loop device.
     Ext4,
+    /// ext2, as old ones are: times are whole seconds, up to 2038, and an inode's attributes have one small block.
+    Ext2,
     /// xfs in a file, over a loop device.
     Xfs,
     /// Memory.
@@ -48,6 +50,13 @@ impl Filesystem {
                     .and_then(|file| file.set_len(bytes))
                     .expect("a file for the filesystem");
                 real::run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
+            }
+            Kind::Ext2 => {
+                File::create(&image)
+                    .and_then(|file| file.set_len(bytes))
+                    .expect("a file for the filesystem");
+                let arguments = ["-q", "-t", "ext2", "-I", "128", "-b", "1024", "-O", "^ext_attr"];
+                real::run(Command::new("mkfs.ext4").args(arguments).arg(&image));
             }
             Kind::Xfs => {
                 File::create(&image)
@@ -115,7 +124,7 @@ impl Filesystem {
         match self.kind {
             Kind::Tmpfs => mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]),
             Kind::Ramfs => mount.args(["-t", "ramfs", "ramfs"]),
-            Kind::Ext4 | Kind::Xfs => mount.args(["-o", "loop"]).arg(self.image()),
+            Kind::Ext4 | Kind::Ext2 | Kind::Xfs => mount.args(["-o", "loop"]).arg(self.image()),
         };
         real::run(mount.arg(self.path()));
         self.mounted = true;

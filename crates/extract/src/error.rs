@@ -1,6 +1,7 @@
 //! What can go wrong with a layer, told so that the caller knows whose fault it is.
 
 use std::io;
+use std::path::PathBuf;
 
 use unlade_oci::{Compression, ErrorClass};
 
@@ -96,6 +97,17 @@ pub enum Error {
         /// The operation that failed.
         source: unlade_sys::Error,
     },
+    /// The target is on a filesystem that cannot hold what layers have.
+    #[error(
+        "the filesystem of {} has no symbolic links, so it cannot hold a layer; ext4, xfs, btrfs and tmpfs can",
+        directory.display()
+    )]
+    NoLinks {
+        /// The target.
+        directory: PathBuf,
+        /// The operation that failed.
+        source: unlade_sys::Error,
+    },
     /// [`Progress::cancel`](crate::Progress::cancel) was called.
     #[error("the extraction was cancelled")]
     Cancelled,
@@ -116,7 +128,7 @@ impl Error {
             | Self::ArchiveTruncated { .. }
             | Self::Refused { .. }
             | Self::Limit { .. } => ErrorClass::Rejected,
-            Self::Write { .. } | Self::OwnerRefused { .. } => ErrorClass::Storage,
+            Self::Write { .. } | Self::OwnerRefused { .. } | Self::NoLinks { .. } => ErrorClass::Storage,
             Self::Cancelled => ErrorClass::Interrupted,
         }
     }

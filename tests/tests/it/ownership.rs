@@ -3,10 +3,10 @@
 use std::os::unix::fs::chown;
 
 use serde_json::Value;
-use unlade_test_support::{NodeKind, TreeSnapshot, fixtures};
+use unlade_test_support::{Compression, LayerBuilder, NodeKind, TreeSnapshot, fixtures};
 use unlade_tests::{Filesystem, Home, Kind, NOBODY};
 
-use crate::support::serve;
+use crate::support::{image_of, serve};
 
 const OVERRIDE_STAT: &[u8] = b"user.containers.override_stat";
 
@@ -58,6 +58,40 @@ fn privileged_a_filesystem_without_attributes_is_no_error() {
         let left = std::fs::read_dir(&place).expect("the directory stays").count();
         assert_eq!(left, 1, "only what belongs to the place itself");
     }
+}
+
+/// An old filesystem keeps attributes while they fit, and times in whole seconds; the rest is counted.
+#[test]
+fn privileged_real_what_an_old_filesystem_cannot_hold_is_counted() {
+    let layer = LayerBuilder::new()
+        .dir_with("d", 0o755, |entry| entry.mtime_nanos(1_600_000_000, 5))
+        .file_with("d/far", "x", |entry| entry.mtime_nanos(7_258_118_400, 0))
+        .file_with("d/fine", "x", |entry| entry.mtime_nanos(1_600_000_000, 0))
+        .file_with("d/nanoseconds", "x", |entry| {
+            entry.mtime_nanos(1_600_000_000, 999_999_999)
+        })
+        .file_with("d/large", "x", |entry| {
+            entry.xattr("user.large", [b'x'; 3000]).xattr("user.small", "kept")
+        });
+    let (_registry, reference) = serve(&image_of(&layer.build(Compression::Gzip)));
+    let filesystem = Filesystem::new(Kind::Ext2, 16 << 20);
+    let home = Home::new();
+    let expected = TreeSnapshot::of(&home.pull(&reference).directories[0]).map(|_, node| {
+        node.mtime = (node.mtime.0.min(i64::from(i32::MAX)), 0);
+        node.xattrs.remove(b"user.large".as_slice());
+    });
+    let place = filesystem.path().join("layers");
+    let options = ["-L", place.to_str().expect("a path in UTF-8")];
+    let pulled = home.pull_with(&reference, &options);
+    TreeSnapshot::of(&pulled.directories[0]).assert_same(&expected);
+    let shown = home.unlade(["--format", "json", "pull", &reference]).args(options);
+    let shown = shown.run().success().json();
+    let notes = &shown[0]["layers"][0]["summary"]["notes"];
+    // The root has the time of the first entry.
+    assert_eq!(notes["time-clamped"]["count"], 4, "{shown}");
+    assert_eq!(notes["xattr-too-large"]["count"], 1, "{shown}");
+    let verified = home.unlade(["verify", "--deep"]).run().success();
+    assert!(verified.stderr.is_empty(), "{verified}");
 }
 
 #[test]

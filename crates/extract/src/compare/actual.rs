@@ -29,6 +29,7 @@ struct Tolerance {
     xattrs: bool,
     devices: bool,
     opaques: bool,
+    nanoseconds: bool,
 }
 
 /// One walk.
@@ -59,6 +60,7 @@ impl<'a> Walk<'a> {
                 xattrs: happened(&[Note::XattrUnsupported, Note::XattrRefused, Note::XattrTooLarge]),
                 devices: happened(&[Note::DeviceAsFile]),
                 opaques: happened(&[Note::OpaqueAsFile]),
+                nanoseconds: happened(&[Note::TimeClamped]),
             },
             progress,
             comparison: Comparison::default(),
@@ -255,7 +257,9 @@ impl<'a> Walk<'a> {
             self.comparison.note(path, Deviation::Mode);
         }
         let time = wanted.mtime;
-        let differs = stat.st_mtime != time.seconds || i128::from(stat.st_mtime_nsec) != i128::from(time.nanoseconds);
+        let is_cut = self.tolerance.nanoseconds && stat.st_mtime_nsec == 0;
+        let same_nanoseconds = is_cut || i128::from(stat.st_mtime_nsec) == i128::from(time.nanoseconds);
+        let differs = stat.st_mtime != time.seconds || !same_nanoseconds;
         // Of a time that the filesystem cannot hold it keeps the nearest.
         if differs && i32::try_from(time.seconds).is_ok() {
             self.comparison.note(path, Deviation::Time);

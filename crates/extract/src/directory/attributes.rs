@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -149,6 +150,28 @@ fn umask() -> Option<u32> {
     u32::from_str_radix(value.trim(), 8).ok()
 }
 
+/// Makes sure that there are symbolic links in the filesystem of `root`. Where there are none, as with FAT, modes and names are
+/// not kept either, and nobody says so.
+pub(super) fn probe(root: &Dir) -> Result<(), Error> {
+    // A name that no entry of a layer gets.
+    let name = OsStr::new(".wh..wh.probe");
+    match root.make_symlink(name, OsStr::new("probe")) {
+        Ok(()) => root.remove_file(name).map(|_| ()).map_err(failed(b"")),
+        Err(error) if is(&error, Errno::EXIST) => Ok(()),
+        Err(source)
+            if [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS]
+                .iter()
+                .any(|errno| is(&source, *errno)) =>
+        {
+            Err(Error::NoLinks {
+                directory: root.path().to_owned(),
+                source,
+            })
+        }
+        Err(error) => Err(failed(b"")(error)),
+    }
+}
+
 /// Gives what was made its attributes. Threads can share it.
 #[derive(Debug)]
 pub(super) struct Finisher {
@@ -156,9 +179,26 @@ pub(super) struct Finisher {
     pub(super) environment: Environment,
     pub(super) ownership: Ownership,
     pub(super) privilege: Privilege,
+    /// Whether it was seen that times keep their nanoseconds.
+    pub(super) keeps_nanoseconds: AtomicBool,
 }
 
 impl Finisher {
+    /// Says whether the filesystem may not hold the time; the kernel makes one of it that it holds.
+    fn may_be_clamped(&self, time: Time) -> bool {
+        i32::try_from(time.seconds).is_err() || time.nanoseconds != 0 && !self.keeps_nanoseconds.load(Ordering::Relaxed)
+    }
+
+    fn note_clamped(&self, notes: &mut Notes, path: &[u8], wanted: Time, stat: &Stat) {
+        let keeps_nanoseconds = u32::try_from(stat.st_mtime_nsec) == Ok(wanted.nanoseconds);
+        if stat.st_mtime != wanted.seconds || !keeps_nanoseconds {
+            notes.note(Note::TimeClamped, path);
+        } else if wanted.nanoseconds != 0 {
+            // What is seen once need not be looked at for each file.
+            self.keeps_nanoseconds.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Makes the directory `name` that is to have `mode`, so that its owner may do everything in it for the time being.
     /// Returns the mode that it has now, if that is known.
     ///
@@ -220,9 +260,9 @@ impl Finisher {
             rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).map_err(failed("set the mode of"))?;
         }
         rustix::fs::futimens(file, &timestamps(entry.mtime)).map_err(failed("set the times of"))?;
-        if may_be_clamped(entry.mtime) {
+        if self.may_be_clamped(entry.mtime) {
             let stat = rustix::fs::fstat(file).map_err(failed("read the attributes of"))?;
-            note_clamped(notes, entry.path, entry.mtime, &stat);
+            self.note_clamped(notes, entry.path, entry.mtime, &stat);
         }
         Ok(())
     }
@@ -259,10 +299,10 @@ impl Finisher {
         }
         dir.set_times(name, &timestamps(entry.mtime))
             .map_err(failed(entry.path))?;
-        if may_be_clamped(entry.mtime)
+        if self.may_be_clamped(entry.mtime)
             && let Some(stat) = dir.stat(name).map_err(failed(entry.path))?
         {
-            note_clamped(notes, entry.path, entry.mtime, &stat);
+            self.note_clamped(notes, entry.path, entry.mtime, &stat);
         }
         Ok(())
     }
@@ -282,7 +322,7 @@ impl Finisher {
         let by_name = made == Some(owner.mode)
             && self.ownership != Ownership::Record
             && attributes.xattrs.is_empty()
-            && !may_be_clamped(attributes.mtime);
+            && !self.may_be_clamped(attributes.mtime);
         if !by_name {
             let dir = dir.open_dir(name).map_err(failed(path))?;
             return self.finish_directory(notes, &dir, path, attributes);
@@ -326,9 +366,9 @@ impl Finisher {
         self.set_xattrs(notes, path, &attributes.xattrs, set_xattr)?;
         dir.set_own_mode(attributes.mode).map_err(failed(path))?;
         dir.set_own_times(&timestamps(attributes.mtime)).map_err(failed(path))?;
-        if may_be_clamped(attributes.mtime) {
+        if self.may_be_clamped(attributes.mtime) {
             let stat = dir.stat_self().map_err(failed(path))?;
-            note_clamped(notes, path, attributes.mtime, &stat);
+            self.note_clamped(notes, path, attributes.mtime, &stat);
         }
         Ok(())
     }
@@ -433,17 +473,6 @@ pub(crate) fn device_name(kind: Kind<'_>) -> Option<String> {
         Kind::Fifo => Some("pipe".to_owned()),
         _ => None,
     }
-}
-
-fn note_clamped(notes: &mut Notes, path: &[u8], wanted: Time, stat: &Stat) {
-    if stat.st_mtime != wanted.seconds {
-        notes.note(Note::TimeClamped, path);
-    }
-}
-
-/// Says whether there are filesystems in use that do not hold the time; the kernel clamps it to what they hold.
-fn may_be_clamped(time: Time) -> bool {
-    i32::try_from(time.seconds).is_err()
 }
 
 fn timestamps(time: Time) -> Timestamps {

@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -89,11 +90,13 @@ impl<'a> DirectoryWriter<'a> {
             source,
         };
         let root = Arc::new(target.try_clone().map_err(at_root)?);
+        attributes::probe(&root)?;
         let finisher = Arc::new(Finisher {
             root: Arc::clone(&root),
             environment: Environment::of(&root).map_err(at_root)?,
             ownership: options.ownership,
             privilege: options.privilege,
+            keeps_nanoseconds: AtomicBool::new(false),
         });
         Ok(Self {
             parents: Parents::new(Arc::clone(&root)),

@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use unlade_extract::{Note, Options, Progress, Removals, TreeWriter};
-use unlade_oci::Algorithm;
+use unlade_extract::{Error, Note, Options, Progress, Removals, TreeWriter, extract_layer};
+use unlade_oci::{Algorithm, ErrorClass};
 use unlade_sys::Dir;
 use unlade_test_support::{Compression, Entry, LayerBuilder, Node, NodeKind};
 
@@ -152,6 +152,30 @@ fn times_beyond_the_filesystem_are_clamped_and_counted() {
         assert_eq!(report.summary.count(Note::TimeClamped), 4 - kept, "{text}");
         assert_eq!(tree.node("f").mtime.0 < 0, text.starts_with('-'));
     }
+}
+
+/// Only message queues can be made in that filesystem; with FAT it is the same, which not every kernel has.
+#[test]
+fn privileged_a_filesystem_without_links_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |command: &str, arguments: &[&str]| {
+        let status = std::process::Command::new(command)
+            .args(arguments)
+            .arg(place.path())
+            .status();
+        assert!(status.unwrap().success(), "{command} {arguments:?}");
+    };
+    run("mount", &["-t", "mqueue", "mqueue"]);
+    let layer = LayerBuilder::new().file("f", "x").build(Compression::None);
+    let outcome = Dir::open(place.path()).map(|target| {
+        let (sha, options) = (Algorithm::Sha256, Options::default());
+        extract_layer(&layer.bytes[..], &target, sha, sha, &options, &Progress::new())
+    });
+    run("umount", &[]);
+    let error = outcome.unwrap().unwrap_err();
+    assert!(matches!(error, Error::NoLinks { .. }), "{error:?}");
+    assert_eq!(error.class(), ErrorClass::Storage);
+    assert!(error.to_string().contains(place.path().to_str().unwrap()), "{error}");
 }
 
 #[test]

@@ -262,8 +262,8 @@ fn every_limit_is_8_and_the_hint_says_how_to_raise_it() {
             .entry(&Entry::file("a/b/file", [7; 5000]).xattr("user.name", "value")),
     );
     let zeros = layer(LayerBuilder::new().file("zeros", vec![0; 20 << 20]));
-    // What a window of a kilobyte does not hold.
-    let wide = layer(LayerBuilder::new().file("noise", noise("wide", 8192)));
+    // What a window of a kilobyte does not hold, and no buffer either: a frame that fits one needs no window.
+    let wide = layer(LayerBuilder::new().file("noise", noise("wide", 1 << 20)));
     for (limit, low, high, layer) in [
         ("raw-bytes", "2KiB", "1MiB", &plain),
         ("total-raw-bytes", "2KiB", "1MiB", &plain),

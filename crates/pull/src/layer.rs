@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use unlade_blobs::Ingest;
 use unlade_images::{Claim, LayerWork, Source, Store, Supply};
-use unlade_oci::ErrorClass;
+use unlade_oci::{Compression, Descriptor, ErrorClass};
 use unlade_registry::Client;
 use unlade_sys::Wait;
 
@@ -18,7 +18,7 @@ use crate::observer::Watch;
 use crate::plan::Job;
 use crate::stages::{self, timed};
 use crate::threads::Spawner;
-use crate::{supply, unpack};
+use crate::{Warning, supply, unpack};
 
 /// What every layer of a pull needs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -95,7 +95,12 @@ impl Context {
     async fn extract_local(&self, job: &Job, work: Box<LayerWork>, file: std::fs::File) -> Result<(), Error> {
         let input: Box<dyn Read + Send> = Box::new(file);
         match unpack::consume(input, None, &work, &job.blob, self).await {
-            Ok((report, staged)) => self.commit(job, move || work.commit(None, staged, &report)).await,
+            Ok((report, staged)) => {
+                let compression = report.compression;
+                self.commit(job, move || work.commit(None, staged, &report)).await?;
+                self.compare_compression(&job.blob, compression);
+                Ok(())
+            }
             Err(error) if error.class() == ErrorClass::Rejected => {
                 self.commit(job, move || work.reject(None)).await?;
                 Err(error)
@@ -133,13 +138,29 @@ impl Context {
         let (ingest, consumed) = tokio::try_join!(self.download(job, ingest, permit, pieced), consume)?;
         match consumed {
             Ok((report, staged)) => {
+                let compression = report.compression;
                 self.commit(job, move || work.commit(Some(ingest), staged, &report))
-                    .await
+                    .await?;
+                self.compare_compression(&job.blob, compression);
+                Ok(())
             }
             Err(error) => {
                 self.commit(job, move || work.reject(Some(ingest))).await?;
                 Err(error)
             }
+        }
+    }
+
+    /// Warns if a layer is compressed in another way than its media type says.
+    fn compare_compression(&self, blob: &Descriptor, found: Compression) {
+        let claimed = blob.media_type.compression_hint();
+        // No bytes are compressed in no way.
+        if claimed.is_some_and(|claimed| claimed != found) && blob.size > 0 {
+            self.watch.warn(&Warning::Compression {
+                digest: blob.digest.clone(),
+                media_type: blob.media_type.clone(),
+                found,
+            });
         }
     }
 

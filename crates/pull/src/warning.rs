@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use unlade_oci::{Digest, Platform};
+use unlade_oci::{Compression, Digest, MediaType, Platform};
 use unlade_reference::{Alias, Reference};
 
 /// A warning. `Display` is one sentence.
@@ -32,6 +32,15 @@ pub enum Warning {
         /// What did not match.
         reason: String,
     },
+    /// A layer is compressed in another way than its media type says. What its bytes say counts.
+    Compression {
+        /// The layer's blob.
+        digest: Digest,
+        /// What the manifest says.
+        media_type: MediaType,
+        /// What the bytes say.
+        found: Compression,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -60,6 +69,20 @@ impl fmt::Display for Warning {
                     "the blob {digest} had wrong bytes and is fetched again from the start: {reason}"
                 )
             }
+            Self::Compression {
+                digest,
+                media_type,
+                found,
+            } => match found {
+                Compression::None => write!(
+                    f,
+                    "the layer {digest} is not compressed, though it is said to be {media_type}"
+                ),
+                found => write!(
+                    f,
+                    "the layer {digest} is compressed with {found}, though it is said to be {media_type}"
+                ),
+            },
         }
     }
 }

@@ -36,10 +36,10 @@ const KINDS: [(&str, &str); 17] = [
     ("mkdir,mkdirat", "EROFS"),
     ("renameat2", "EROFS"),
 ];
-/// Writes of small files that fail, each one of a run.
-const WRITES: [u32; 3] = [1000, 1500, 1990];
-/// Small files of a layer, each written at once by one thread. No other thread makes nearly as many writes, to wake another
-/// one for example, which must not fail.
+/// Writes of a thread that fail, each number in a run.
+const WRITES: [u32; 3] = [400, 700, 1000];
+/// Small files of a layer, each written at once by one of two threads, so that one of them makes at least half of the writes. No
+/// other thread makes nearly as many, to wake another one for example, which must not fail.
 const FILES: u32 = 2000;
 
 fn image() -> Image {
@@ -145,7 +145,9 @@ fn real_a_file_of_a_layer_may_fail_to_be_written() {
         let pull = pull.run();
         let failed = failed_calls(&trace);
         let what = format!("write {number} failed with {error}: {failed:#?}\n{pull}");
-        assert!(matches!(&failed[..], [line] if line.contains("/staging/")), "{what}");
+        // Both threads may have come that far.
+        assert!(matches!(failed.len(), 1 | 2), "{what}");
+        assert!(failed.iter().all(|line| line.contains("/staging/")), "{what}");
         assert_eq!(pull.code(), Some(9), "{what}");
         assert_tells(&pull, error, &what);
         if error == "EDQUOT" {

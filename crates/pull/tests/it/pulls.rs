@@ -282,6 +282,38 @@ async fn a_lone_image_for_another_platform_is_warned_of_or_refused() {
 }
 
 #[tokio::test]
+async fn the_bytes_of_a_layer_count_and_not_its_media_type() {
+    let layer = |name: &str, compression, media_type: &str| {
+        let layer = LayerBuilder::new().file(name, name).build(compression);
+        layer.with_media_type(&format!("application/vnd.oci.image.layer.v1.{media_type}"))
+    };
+    let image = ImageBuilder::new()
+        .layer(layer("gzip", Compression::Gzip, "tar+zstd"))
+        .layer(layer("zstd", Compression::Zstd, "tar+gzip"))
+        .layer(layer("none", Compression::None, "tar+gzip"))
+        .layer(layer("right", Compression::Zstd, "tar+zstd"))
+        .build();
+    let (_registry, reference) = serve(&image);
+    let home = Home::new();
+    let pulled = home.pull(&reference).await.unwrap();
+    for (layer, name) in pulled.image.layers.iter().zip(["gzip", "zstd", "none", "right"]) {
+        let file = layer.directory.as_ref().unwrap().join(name);
+        assert_eq!(fs::read_to_string(file).unwrap(), name);
+    }
+    let mut warnings = home.recorder.seen().warnings;
+    warnings.sort_unstable_by_key(|warning| warning.split_once(" is ").map(|(_, rest)| rest.to_owned()));
+    let endings = [
+        "is compressed with gzip, though it is said to be application/vnd.oci.image.layer.v1.tar+zstd",
+        "is compressed with zstd, though it is said to be application/vnd.oci.image.layer.v1.tar+gzip",
+        "is not compressed, though it is said to be application/vnd.oci.image.layer.v1.tar+gzip",
+    ];
+    assert_eq!(warnings.len(), endings.len(), "{warnings:?}");
+    for (warning, ending) in warnings.iter().zip(endings) {
+        assert!(warning.ends_with(ending), "{warning}");
+    }
+}
+
+#[tokio::test]
 async fn tag_and_digest_are_both_recorded_and_the_digest_decides() {
     let image = small_image();
     let (registry, reference) = serve(&image);

@@ -108,6 +108,16 @@ pub enum Error {
         /// The operation that failed.
         source: unlade_sys::Error,
     },
+    /// The target is where names that differ in case alone are one.
+    #[error(
+        "the filesystem of {} does not tell names apart that differ in case alone, so files of a layer would replace others; choose \
+         a directory where it does",
+        directory.display()
+    )]
+    CaseInsensitive {
+        /// The target.
+        directory: PathBuf,
+    },
     /// [`Progress::cancel`](crate::Progress::cancel) was called.
     #[error("the extraction was cancelled")]
     Cancelled,
@@ -128,7 +138,9 @@ impl Error {
             | Self::ArchiveTruncated { .. }
             | Self::Refused { .. }
             | Self::Limit { .. } => ErrorClass::Rejected,
-            Self::Write { .. } | Self::OwnerRefused { .. } | Self::NoLinks { .. } => ErrorClass::Storage,
+            Self::Write { .. } | Self::OwnerRefused { .. } | Self::NoLinks { .. } | Self::CaseInsensitive { .. } => {
+                ErrorClass::Storage
+            }
             Self::Cancelled => ErrorClass::Interrupted,
         }
     }

@@ -283,3 +283,21 @@ fn real_without_landlock_extraction_is_the_same_and_v_says_so() {
         }
     }
 }
+
+/// Where a link is found under its name in capitals, names that differ in case are one. No kernel has to have such a
+/// filesystem, so the call that asks is made to say so.
+#[test]
+fn real_a_filesystem_that_does_not_tell_case_is_refused() {
+    let (_registry, reference) = serve(&fixtures::all_entry_types());
+    let home = Home::new();
+    let pull = home.unlade(["--format", "json", "pull", &reference]);
+    let pull = pull
+        .under_strace(&["-e", "trace=readlinkat", "-e", "inject=readlinkat:retval=0"])
+        .run();
+    assert_eq!(pull.code(), Some(9), "{pull}");
+    assert!(pull.stderr.contains("differ in case alone"), "{pull}");
+    assert!(pull.stderr.contains("/staging/"), "{pull}");
+    assert!(home.leftovers().staging.is_empty(), "{pull}");
+    home.pull(&reference);
+    assert_whole(&home, "refused, and pulled again");
+}

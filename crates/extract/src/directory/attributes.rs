@@ -150,13 +150,22 @@ fn umask() -> Option<u32> {
     u32::from_str_radix(value.trim(), 8).ok()
 }
 
-/// Makes sure that there are symbolic links in the filesystem of `root`. Where there are none, as with FAT, modes and names are
-/// not kept either, and nobody says so.
+/// Makes sure that there are symbolic links in the filesystem of `root`, and that it tells names apart that differ in case alone.
+/// Where there are no links, as with FAT, modes are not kept either; where case does not count, one file of a layer would
+/// replace another. Nobody says so then.
 pub(super) fn probe(root: &Dir) -> Result<(), Error> {
-    // A name that no entry of a layer gets.
-    let name = OsStr::new(".wh..wh.probe");
+    // Names that no entry of a layer gets.
+    let (name, other) = (OsStr::new(".wh..wh.probe"), OsStr::new(".wh..wh.PROBE"));
     match root.make_symlink(name, OsStr::new("probe")) {
-        Ok(()) => root.remove_file(name).map(|_| ()).map_err(failed(b"")),
+        Ok(()) => {
+            let is_found = root.read_link(other).is_ok();
+            root.remove_file(name).map_err(failed(b""))?;
+            if is_found {
+                let directory = root.path().to_owned();
+                return Err(Error::CaseInsensitive { directory });
+            }
+            Ok(())
+        }
         Err(error) if is(&error, Errno::EXIST) => Ok(()),
         Err(source)
             if [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS]

@@ -77,7 +77,7 @@ pub fn extract_layer<R: Read + Send>(
     progress: &Progress,
 ) -> Result<LayerReport, Error> {
     confined(options.confine.then_some(target), || {
-        let mut writer = DirectoryWriter::new(target, options)?;
+        let mut writer = DirectoryWriter::new(target, options)?.timed(progress);
         let mut report = pipeline::run(
             input,
             &mut writer,
@@ -131,7 +131,7 @@ pub fn extract_layer_on<R: Read + Send>(
     options: &Options,
     progress: &Progress,
 ) -> Result<LayerReport, Error> {
-    let mut writer = DirectoryWriter::on_top(target, options, lower, removals)?;
+    let mut writer = DirectoryWriter::on_top(target, options, lower, removals)?.timed(progress);
     let limits = &options.limits;
     let mut report = pipeline::run(input, &mut writer, blob_algorithm, diff_algorithm, limits, progress)
         .map_err(|error| writer.first_failure(error))?;

@@ -22,14 +22,15 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
-use unlade_sys::Dir;
+use unlade_sys::{Dir, Track, Wait};
 
 use super::attributes::Finisher;
 use super::notes::Notes;
 use super::{DirectoryWriter, split};
 use crate::entry::{Content, Entry, Kind, SharedData, Time, Xattr};
 use crate::helpers::{Helpers, Permit};
-use crate::{Error, RawPath};
+use crate::stages::FILL;
+use crate::{Error, Progress, RawPath};
 
 /// Files handed over at once, so that waking the helper does not cost more than what it does.
 const BATCH: usize = 8;
@@ -116,6 +117,8 @@ impl Outcome {
 pub(super) struct Helper {
     helpers: Helpers,
     finisher: Arc<Finisher>,
+    /// Where what the thread does is measured, if it is.
+    progress: Option<Progress>,
     /// What is not handed over yet.
     batch: Vec<Job>,
     running: Option<Running>,
@@ -136,10 +139,16 @@ impl Helper {
         Self {
             helpers: helpers.clone(),
             finisher: Arc::clone(finisher),
+            progress: None,
             batch: Vec::new(),
             running: None,
             outcome: Outcome::default(),
         }
+    }
+
+    /// Lets what the thread does be measured as `progress` says.
+    pub(super) fn timed(&mut self, progress: &Progress) {
+        self.progress = Some(progress.clone());
     }
 
     /// Returns the data of a file of `size` bytes, if a helper is to write it.
@@ -217,10 +226,14 @@ impl Helper {
         let taken_back = jobs.clone();
         let failed = Arc::new(AtomicBool::new(false));
         let (finisher, fails) = (Arc::clone(&self.finisher), Arc::clone(&failed));
+        let track = self
+            .progress
+            .as_ref()
+            .map_or(Track::off(), |progress| progress.track("fill"));
         // If there can be no thread, the work is done without it.
         let thread = thread::Builder::new()
             .name("unlade-content".to_owned())
-            .spawn(move || work(&jobs, &finisher, &fails, &permit))
+            .spawn(move || work(&jobs, &finisher, &fails, track, &permit))
             .ok()?;
         Some(Running {
             thread,
@@ -253,11 +266,16 @@ impl Drop for Helper {
     }
 }
 
-fn work(jobs: &Receiver<Vec<Job>>, finisher: &Finisher, failed: &AtomicBool, _: &Permit) -> Outcome {
+fn work(jobs: &Receiver<Vec<Job>>, finisher: &Finisher, failed: &AtomicBool, mut track: Track, _: &Permit) -> Outcome {
     let mut outcome = Outcome::default();
     loop {
+        track.wait(FILL, Wait::Input);
         match jobs.recv_timeout(IDLE) {
-            Ok(batch) => outcome.run(batch, finisher),
+            Ok(batch) => {
+                track.busy(FILL);
+                track.bytes(FILL, batch.iter().map(|job| job.data.len() as u64).sum());
+                outcome.run(batch, finisher);
+            }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return outcome,
         }
         if outcome.failure.is_some() {

@@ -46,7 +46,7 @@ pub(crate) use self::xattrs::{Decision as XattrDecision, decide as decide_xattr}
 use crate::entry::{Content, Entry, EntrySink, Kind, Time};
 use crate::lower::{Lower, LowerKind, Removals};
 use crate::summary::LowerHardLink;
-use crate::{Error, Note, Options, RawPath, Summary, Whiteouts};
+use crate::{Error, Note, Options, Progress, RawPath, Summary, Whiteouts};
 
 /// Writes entries below a directory.
 #[derive(Debug)]
@@ -119,6 +119,12 @@ impl<'a> DirectoryWriter<'a> {
             notes: Notes::default(),
             summary: Summary::default(),
         })
+    }
+
+    /// Lets what a helper does be measured as `progress` says.
+    pub(crate) fn timed(mut self, progress: &Progress) -> Self {
+        self.helper.timed(progress);
+        self
     }
 
     /// Makes a writer into `target` of a layer that removes `removals` from what is in `lower`, and goes on top of it.

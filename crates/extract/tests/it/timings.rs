@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use unlade_extract::stages::{FILES, HASH_BLOB, HASH_RAW, INFLATE, READ};
-use unlade_extract::{Limits, Progress, digest_layer};
+use unlade_extract::stages::{FILES, FILL, HASH_BLOB, HASH_RAW, INFLATE, READ};
+use unlade_extract::{Helpers, Limits, Options, Progress, digest_layer, extract_layer};
 use unlade_oci::Algorithm;
-use unlade_sys::{PartTimes, Stage, StageTimes, Timings, TimingsReport, Wait};
+use unlade_sys::{Dir, PartTimes, Stage, StageTimes, Timings, TimingsReport, Wait};
 use unlade_test_support::{Compression, LayerBuilder};
 
 use crate::sandbox::chain;
@@ -108,4 +108,33 @@ fn a_plain_layer_is_not_inflated_and_is_hashed_once_if_that_is_enough() {
         assert_eq!(stages, expected);
         assert!(report.parts[0].stages.iter().all(|times| times.bytes == bytes));
     }
+}
+
+#[test]
+fn what_a_helper_does_is_measured_on_a_track_of_its_own() {
+    const FILES_MADE: u64 = 2000;
+    let layer = (0..FILES_MADE)
+        .fold(LayerBuilder::new(), |layer, file| {
+            layer.file(format!("{file}"), [b'x'; 1000])
+        })
+        .build(Compression::None);
+    let target = tempfile::tempdir().unwrap();
+    let options = Options {
+        helpers: Helpers::new(1).eager(),
+        ..Options::default()
+    };
+    let timings = Timings::with_spans();
+    let progress = Progress::new().timed(timings.part("layer"), None);
+    let (dir, sha) = (Dir::open(target.path()).unwrap(), Algorithm::Sha256);
+    extract_layer(&layer.bytes[..], &dir, sha, sha, &options, &progress)
+        .unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let report = timings.report();
+    let part = &report.parts[0];
+    let fill = stage(part, FILL);
+    assert!(fill.bytes > 0 && fill.bytes <= 1000 * FILES_MADE, "{fill:?}");
+    assert!(
+        !fill.busy.is_zero() && fill.busy + fill.waited(Wait::Input) <= fill.ended.saturating_sub(fill.began),
+        "{fill:?}"
+    );
+    assert_eq!(stage(part, FILES).bytes, layer.raw.len() as u64);
 }

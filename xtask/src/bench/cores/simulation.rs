@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 /// The threads of a layer, and the stages that take turns on each.
-const THREADS: [(&str, &[&str]); 4] = [
+const THREADS: [(&str, &[&str]); 5] = [
     ("receiving", &["receive", "write"]),
     ("hashing the blob and inflating", &["read", "hash-blob", "inflate"]),
     ("hashing what is in it", &["hash-raw"]),
     ("making files", &["files"]),
+    ("filling files", &["fill"]),
 ];
 
 /// Layers at once, at least.
@@ -80,7 +81,9 @@ impl Work {
                         .iter()
                         .filter(|stage| names.iter().any(|name| stage["stage"] == *name))
                 };
+                // Several connections are there at once; several tracks of other stages came one after the other.
                 let spread = of_thread()
+                    .filter(|stage| stage["stage"] == "receive")
                     .filter_map(|stage| stage["tracks"].as_u64())
                     .max()
                     .unwrap_or(1);
@@ -186,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    fn work(alone: f64, layers: &[[f64; 4]]) -> Work {
+    fn work(alone: f64, layers: &[[f64; 5]]) -> Work {
         Work {
             alone,
             layers: layers
@@ -205,13 +208,13 @@ mod tests {
 
     #[test]
     fn one_core_does_all_the_work() {
-        let two = work(0.5, &[[1.0, 4.0, 1.0, 3.0], [0.0, 1.0, 0.0, 1.0]]);
+        let two = work(0.5, &[[1.0, 4.0, 1.0, 3.0, 0.0], [0.0, 1.0, 0.0, 1.0, 0.0]]);
         assert_close(two.on(1), 11.5);
     }
 
     #[test]
     fn a_layer_takes_as_long_as_its_busiest_thread() {
-        let one = work(0.5, &[[1.0, 4.0, 1.0, 3.0]]);
+        let one = work(0.5, &[[1.0, 4.0, 1.0, 3.0, 0.0]]);
         assert_close(one.on(64), 4.5);
         assert_close(one.on(2), 5.0);
         let chain = one.chain();
@@ -222,7 +225,7 @@ mod tests {
     #[test]
     fn what_one_layer_cannot_use_is_the_others() {
         // The first can use one core only; the second has the other two to itself until it is done.
-        let two = work(0.0, &[[0.0, 4.0, 0.0, 0.0], [0.0, 2.0, 0.0, 2.0]]);
+        let two = work(0.0, &[[0.0, 4.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 2.0, 0.0]]);
         assert_close(two.on(3), 4.0);
         // Two cores: each gets one, and they end together.
         assert_close(two.on(2), 4.0);
@@ -230,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_stage_of_several_threads_is_spread_over_them() {
-        let mut one = work(0.0, &[[0.0, 1.0, 0.0, 6.0]]);
+        let mut one = work(0.0, &[[0.0, 1.0, 0.0, 6.0, 0.0]]);
         one.layers[0].threads[3].1 = 3;
         assert_close(one.on(64), 2.0);
         assert_close(one.on(1), 7.0);
@@ -241,8 +244,8 @@ mod tests {
         let stage = |name: &str, cpu: f64, bytes: u64, tracks: u64| json!({"stage": name, "cpu_seconds": cpu, "bytes": bytes, "tracks": tracks});
         let report = json!({"event": "timings", "cpu_seconds_outside": 0.25, "parts": [
             {"part": "pull", "stages": [stage("resolve", 0.5, 0, 1)]},
-            {"part": "sha256:a", "stages": [stage("receive", 1.0, 30, 2), stage("inflate", 2.0, 90, 1), stage("read", 1.0, 30, 1)]},
-            {"part": "sha256:b", "stages": [stage("receive", 0.0, 10, 1), stage("files", 8.0, 20, 4)]},
+            {"part": "sha256:a", "stages": [stage("receive", 1.0, 30, 4), stage("inflate", 2.0, 90, 1), stage("read", 1.0, 30, 1)]},
+            {"part": "sha256:b", "stages": [stage("receive", 0.0, 10, 1), stage("files", 8.0, 20, 2)]},
         ]});
         let work = Work::of(&report, 0.75).unwrap();
         assert_close(work.alone, 0.5);
@@ -250,7 +253,8 @@ mod tests {
         assert_eq!(names, ["sha256:b", "sha256:a"], "the largest first");
         assert_close(work.layers[1].threads[0].0, 1.75);
         assert_close(work.layers[1].threads[1].0, 3.0);
-        assert_eq!(work.layers[0].threads[3], (8.0, 4));
+        assert_eq!(work.layers[0].threads[3], (8.0, 1));
+        assert_eq!(work.layers[1].threads[0].1, 4);
         assert!(Work::of(&json!({"parts": []}), 0.0).is_err());
     }
 }

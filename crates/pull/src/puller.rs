@@ -126,7 +126,7 @@ impl Puller {
         self
     }
 
-    /// Measures where the time of a pull goes; see [`stages`](crate::stages). What `timings` reports is whole when the pull has
+    /// Measures where the time of a pull goes; see [`stages`]. What `timings` reports is whole when the pull has
     /// returned.
     ///
     /// Without it no clock is read for that.

@@ -25,8 +25,13 @@ async fn measure(puller: Puller, reference: &str) -> TimingsReport {
     timings.report()
 }
 
+/// The stages of a part but for `fill`, which is there if a helper was.
 fn names(part: &PartTimes) -> Vec<&str> {
-    part.stages.iter().map(|times| times.stage.name()).collect()
+    let stages = part.stages.iter().map(|times| times.stage);
+    stages
+        .filter(|stage| *stage != stages::FILL)
+        .map(TimedStage::name)
+        .collect()
 }
 
 fn bytes(part: &PartTimes, stage: TimedStage) -> u64 {

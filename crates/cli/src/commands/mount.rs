@@ -9,7 +9,6 @@ use std::process::{Command, ExitCode, ExitStatus};
 use serde::Serialize;
 use unlade_extract::RawPath;
 use unlade_images::{Image, MountOptions, Store};
-use unlade_pull::find_local;
 
 use super::pull;
 use crate::arguments;
@@ -26,17 +25,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Mount) -> Result<Exi
     let store = session.store()?;
     // What a user namespace has made can only be read in one like it, and the command is to see the same owners.
     Session::enter_user_namespace(&store)?;
-    let pulled = match find_local(&store, references, &options)? {
-        Some(pulled) => pulled,
-        None => pull::fetch(
-            session,
-            arguments.obtain.progress,
-            store.clone(),
-            references,
-            &options,
-            None,
-        )?,
-    };
+    let pulled = pull::find_or_fetch(session, arguments.obtain.progress, &store, references, &options)?;
     let image = pull::only(pulled, &reference)?;
     let options = MountOptions {
         upper: arguments.rw.clone(),

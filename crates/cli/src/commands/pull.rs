@@ -121,6 +121,20 @@ pub(super) fn fetch(
     result
 }
 
+/// Returns what the store has of the images, or pulls them.
+pub(super) fn find_or_fetch(
+    session: &Session,
+    shown: arguments::Progress,
+    store: &Store,
+    references: &[Reference],
+    options: &Options,
+) -> Result<Vec<Pulled>, Error> {
+    match find_local(store, references, options)? {
+        Some(pulled) => Ok(pulled),
+        None => fetch(session, shown, store.clone(), references, options, None),
+    }
+}
+
 /// Returns the image of a pull of one.
 pub(super) fn only(pulled: Vec<Pulled>, reference: &Reference) -> Result<Image, Error> {
     let image = pulled.into_iter().next().map(|pulled| pulled.image);

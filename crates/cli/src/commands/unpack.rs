@@ -62,17 +62,7 @@ fn find(
     }
     // A hard link needs a file to link to.
     options.extract = arguments.hardlink;
-    let pulled = match find_local(store, references, &options)? {
-        Some(found) => found,
-        None => pull::fetch(
-            session,
-            arguments.obtain.progress,
-            store.clone(),
-            references,
-            &options,
-            None,
-        )?,
-    };
+    let pulled = pull::find_or_fetch(session, arguments.obtain.progress, store, references, &options)?;
     pull::only(pulled, reference)
 }
 

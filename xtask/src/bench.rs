@@ -80,7 +80,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "check")]
     bless: bool,
     /// Be the naive program for one run: pull REFERENCE into DIRECTORY
-    #[arg(long, hide = true, num_args = 2, value_names = ["REFERENCE", "DIRECTORY"], exclusive = true)]
+    #[arg(long, hide = true, num_args = 3, value_names = ["INFLATER", "REFERENCE", "DIRECTORY"], exclusive = true)]
     naive: Vec<String>,
 }
 
@@ -145,8 +145,9 @@ impl Report {
 
 /// Measures and prints. Returns failure if a budget is exceeded and that was to be checked.
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
-    if let [reference, directory] = &args.naive[..] {
-        naive::pull(reference, Path::new(directory))?;
+    if let [inflater, reference, directory] = &args.naive[..] {
+        let inflater = naive::Inflater::from_str(inflater, false).map_err(anyhow::Error::msg)?;
+        naive::pull(inflater, reference, Path::new(directory))?;
         return Ok(ExitCode::SUCCESS);
     }
     if let (Some(chart), [_, ..]) = (&args.chart, &args.from[..]) {
@@ -250,6 +251,7 @@ fn over_budget(report: &Report) -> Vec<String> {
     over.extend(report.instructions.iter().filter_map(instructions::Row::over_budget));
     over.extend(report.warm.iter().filter_map(warm::Row::over_budget));
     over.extend(report.memory.iter().filter_map(memory::Row::over_budget));
+    over.extend(report.pull.iter().flat_map(pull::Outcome::over_budget));
     over.extend(report.unpack.iter().filter_map(unpack::Row::over_budget));
     over.extend(report.checking.iter().filter_map(checking::Row::over_budget));
     over.extend(ranges::over_budget(&report.ranges));

@@ -50,16 +50,23 @@ pub(super) struct Disk {
 impl Disk {
     /// Makes and mounts one below `work`.
     pub(super) fn make(filesystem: Filesystem, work: &Path) -> Result<Self> {
+        Self::with_room_for(1, filesystem, work)
+    }
+
+    /// Makes one that is so many times as large.
+    pub(super) fn with_room_for(trees: usize, filesystem: Filesystem, work: &Path) -> Result<Self> {
+        let bytes = BYTES * u64::try_from(trees)?;
         let directory = tempfile::Builder::new().prefix("disk-").tempdir_in(work)?;
         let mount = directory.path().join("mount");
         fs::create_dir(&mount)?;
-        let (image, options) = (directory.path().join("image"), format!("size={BYTES}"));
+        let (image, options) = (directory.path().join("image"), format!("size={bytes}"));
         let mut command = Command::new("mount");
         match filesystem {
             Filesystem::Tmpfs => command.args(["-t", "tmpfs", "-o", &options, "bench"]),
             Filesystem::Ext4 => {
                 format(
                     &image,
+                    bytes,
                     "mkfs.ext4",
                     &["-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1"],
                 )?;
@@ -67,7 +74,7 @@ impl Disk {
                 command.args(["-t", "ext4", "-o", "loop,noinit_itable"]).arg(&image)
             }
             Filesystem::Xfs => {
-                format(&image, "mkfs.xfs", &["-q", "-f"])?;
+                format(&image, bytes, "mkfs.xfs", &["-q", "-f"])?;
                 command.args(["-t", "xfs", "-o", "loop"]).arg(&image)
             }
         };
@@ -92,9 +99,9 @@ impl Drop for Disk {
     }
 }
 
-fn format(image: &Path, program: &str, arguments: &[&str]) -> Result<()> {
+fn format(image: &Path, bytes: u64, program: &str, arguments: &[&str]) -> Result<()> {
     let file = File::create(image).with_context(|| format!("cannot create {}", image.display()))?;
-    file.set_len(BYTES)
+    file.set_len(bytes)
         .with_context(|| format!("cannot enlarge {}", image.display()))?;
     child::time(Command::new(program).args(arguments).arg(image))
         .with_context(|| format!("cannot make a filesystem with {program}"))?;

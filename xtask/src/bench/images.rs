@@ -56,6 +56,16 @@ impl Image {
         }
     }
 
+    /// Says whether its layers are in zstd.
+    pub(super) fn is_zstd(self) -> bool {
+        matches!(self, Self::DevZstd | Self::MonoZstd)
+    }
+
+    /// Says whether all of it is one layer, of which much has to happen in order.
+    pub(super) fn has_one_layer(self) -> bool {
+        matches!(self, Self::Large | Self::Mono | Self::MonoZstd)
+    }
+
     /// Makes the layout unless it is there, and returns its directory.
     pub(super) fn prepare(self, root: &Path) -> Result<PathBuf> {
         let layout = root.join("target/fixtures").join(self.name());

@@ -13,7 +13,7 @@ use super::statistics::{Spread, mebibytes};
 use super::table::table;
 
 /// What a pull may have resident at its peak, in MiB.
-const BUDGET_MIB: f64 = 64.0;
+pub(super) const BUDGET_MIB: f64 = 64.0;
 
 /// One image, pulled several times into empty stores.
 #[derive(Debug, Serialize)]

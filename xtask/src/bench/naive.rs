@@ -3,17 +3,22 @@
 //! What it leaves out: diff IDs, owners, devices and FIFOs (they become empty files), extended attributes, the meaning of
 //! whiteouts (they become files named `.wh.…`), limits, resuming, retries, TLS, authentication, more than one platform, a record of what it has done.
 //! It checks the digest of each blob as it was downloaded, and it relies on the `tar` crate to stay inside the directory.
-//! It inflates with the same library as unlade, so that the difference is one of method.
+//!
+//! There are two of it, which differ in how they inflate gzip: with `miniz_oxide`, as a program does that asks for nothing
+//! better, and with the library that unlade has, so that the difference is one of method. zstd is libzstd in both.
+
+mod miniz;
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
 use flate2::bufread::MultiGzDecoder;
-use unlade_oci::Hasher;
+use unlade_oci::{Compression, Hasher};
 
 use super::http::{Layer, Source};
 
@@ -21,8 +26,25 @@ use super::http::{Layer, Source};
 const CONNECTIONS: usize = 6;
 const BUFFER: usize = 256 * 1024;
 
+/// What inflates gzip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Inflater {
+    MinizOxide,
+    ZlibRs,
+}
+
+impl Inflater {
+    /// Returns its name on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::MinizOxide => "miniz-oxide",
+            Self::ZlibRs => "zlib-rs",
+        }
+    }
+}
+
 /// Pulls `reference`, `host:port/repository:tag`, into `directory`: `blobs/HEX` and `layers/HEX`.
-pub(super) fn pull(reference: &str, directory: &Path) -> Result<()> {
+pub(super) fn pull(inflater: Inflater, reference: &str, directory: &Path) -> Result<()> {
     let source = Source::parse(reference)?;
     let mut layers = source.layers()?;
     layers.sort_by(|a, b| a.digest.cmp(&b.digest));
@@ -33,7 +55,7 @@ pub(super) fn pull(reference: &str, directory: &Path) -> Result<()> {
     let cores = thread::available_parallelism()?.get();
     in_parallel(CONNECTIONS, &layers, |layer| download(&source, layer, &blobs))?;
     in_parallel(cores, &layers, |layer| verify(layer, &blobs))?;
-    in_parallel(cores, &layers, |layer| extract(layer, &blobs, &trees))
+    in_parallel(cores, &layers, |layer| extract(inflater, layer, &blobs, &trees))
 }
 
 fn download(source: &Source, layer: &Layer, blobs: &Path) -> Result<()> {
@@ -54,15 +76,25 @@ fn verify(layer: &Layer, blobs: &Path) -> Result<()> {
     Ok(())
 }
 
-fn extract(layer: &Layer, blobs: &Path, trees: &Path) -> Result<()> {
-    let file = BufReader::with_capacity(BUFFER, File::open(blobs.join(layer.digest.hex()))?);
+fn extract(inflater: Inflater, layer: &Layer, blobs: &Path, trees: &Path) -> Result<()> {
+    let mut file = BufReader::with_capacity(BUFFER, File::open(blobs.join(layer.digest.hex()))?);
     let tree = trees.join(layer.digest.hex());
     fs::create_dir(&tree)?;
-    let mut archive = tar::Archive::new(MultiGzDecoder::new(file));
+    let raw: Box<dyn Read> = match (Compression::of_magic(file.fill_buf()?), inflater) {
+        (Compression::None, _) => Box::new(file),
+        (Compression::Gzip, Inflater::MinizOxide) => Box::new(miniz::Gzip::new(file)?),
+        (Compression::Gzip, Inflater::ZlibRs) => Box::new(MultiGzDecoder::new(file)),
+        (Compression::Zstd, _) => Box::new(zstd::stream::read::Decoder::with_buffer(file)?),
+    };
+    let mut archive = tar::Archive::new(raw);
     archive.set_preserve_permissions(true);
     archive
         .unpack(&tree)
-        .with_context(|| format!("cannot extract {}", layer.digest))
+        .with_context(|| format!("cannot extract {}", layer.digest))?;
+    // A checksum of the raw bytes stands behind the last of them, and the archive ends before.
+    io::copy(&mut archive.into_inner(), &mut io::sink())
+        .with_context(|| format!("cannot read the end of {}", layer.digest))?;
+    Ok(())
 }
 
 fn each_part(input: &mut impl io::Read, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {

@@ -11,6 +11,8 @@ use clap::ValueEnum;
 
 use super::child::{self, Usage};
 use super::disk::Census;
+use super::images::Image;
+use super::naive::Inflater;
 use super::program::{self, Program};
 use super::system_calls;
 use containerd::Daemon;
@@ -26,8 +28,10 @@ pub(super) enum Name {
     Buildah,
     /// With a daemon of its own and `ctr`
     Containerd,
-    /// The simple way, a part of this benchmark
+    /// The simple way, a part of this benchmark, with the inflater that is in Rust by default
     Naive,
+    /// The same with the inflater that unlade has
+    NaiveZlibRs,
     /// A program over the crate, built when it is asked for
     OciUnpack,
     /// A program over the crate, built when it is asked for
@@ -36,13 +40,14 @@ pub(super) enum Name {
 
 impl Name {
     /// Those that are measured if none is asked for.
-    const USUAL: [Self; 6] = [
+    const USUAL: [Self; 7] = [
         Self::Unlade,
         Self::Skopeo,
         Self::Podman,
         Self::Buildah,
         Self::Containerd,
         Self::Naive,
+        Self::NaiveZlibRs,
     ];
 
     /// The programs that have to be installed for it.
@@ -52,7 +57,7 @@ impl Name {
             Self::Podman => &["podman"],
             Self::Buildah => &["buildah"],
             Self::Containerd => &["containerd", "ctr"],
-            Self::Unlade | Self::Naive | Self::OciUnpack | Self::MicrosandboxImage => &[],
+            Self::Unlade | Self::Naive | Self::NaiveZlibRs | Self::OciUnpack | Self::MicrosandboxImage => &[],
         }
     }
 }
@@ -67,7 +72,7 @@ pub(super) enum Peer {
     Buildah,
     Containerd,
     /// [`super::naive`].
-    Naive,
+    Naive(Inflater),
     /// A program of `tests/peers`, by its path.
     OciUnpack(PathBuf),
     /// A program of `tests/peers`, by its path.
@@ -96,7 +101,8 @@ impl Peer {
                 Name::Podman => peers.push(Self::Podman),
                 Name::Buildah => peers.push(Self::Buildah),
                 Name::Containerd => peers.push(Self::Containerd),
-                Name::Naive => peers.push(Self::Naive),
+                Name::Naive => peers.push(Self::Naive(Inflater::MinizOxide)),
+                Name::NaiveZlibRs => peers.push(Self::Naive(Inflater::ZlibRs)),
                 Name::OciUnpack => peers.push(Self::OciUnpack(crates::build(root, target, "oci-unpack")?)),
                 Name::MicrosandboxImage => {
                     peers.push(Self::MicrosandboxImage(crates::build(
@@ -123,7 +129,8 @@ impl Peer {
             Self::Podman => "podman",
             Self::Buildah => "buildah",
             Self::Containerd => "containerd",
-            Self::Naive => "naive",
+            Self::Naive(Inflater::MinizOxide) => "naive",
+            Self::Naive(Inflater::ZlibRs) => "naive-zlib-rs",
             Self::OciUnpack(_) => "oci-unpack",
             Self::MicrosandboxImage(_) => "microsandbox-image",
         }
@@ -141,7 +148,7 @@ impl Peer {
             Self::Podman => version("podman", &["--version"]),
             Self::Buildah => version("buildah", &["--version"]),
             Self::Containerd => version("containerd", &["--version"]),
-            Self::Naive => "of this source tree".to_owned(),
+            Self::Naive(inflater) => format!("of this source tree, with {}", inflater.name()),
             Self::OciUnpack(_) => "crate 0.2.0".to_owned(),
             Self::MicrosandboxImage(_) => "crate 0.7.13".to_owned(),
         }
@@ -166,7 +173,7 @@ impl Peer {
                 "blobs kept; digests and diff IDs checked; a directory for each layer, as overlayfs has it, with owners, \
                  modes, times, attributes, devices; a database of images; the start of the daemon is not counted"
             }
-            Self::Naive => {
+            Self::Naive(_) => {
                 "blobs kept in files; digests checked; a directory for each layer with modes and times; download, \
                  verification and extraction one after the other, layers in parallel"
             }
@@ -186,7 +193,7 @@ impl Peer {
             Self::SkopeoUmoci => "separate layers; a record of images; resuming",
             Self::Podman | Self::Buildah => "the blobs",
             Self::Containerd => "work without a daemon",
-            Self::Naive => {
+            Self::Naive(_) => {
                 "diff IDs, owners, devices and FIFOs (empty files), attributes, whiteouts (files named .wh.…), limits, \
                  resuming, a record of images"
             }
@@ -201,6 +208,20 @@ impl Peer {
     /// Says whether files are made, so that it can be held against others that make them.
     pub(super) fn makes_files(&self) -> bool {
         !matches!(self, Self::MicrosandboxImage(_))
+    }
+
+    /// Says what part of its wall time unlade is to take at most, for those that have such an aim by name.
+    pub(super) fn aim(&self) -> Option<f64> {
+        match self {
+            Self::Containerd => Some(0.3),
+            Self::SkopeoUmoci | Self::Podman | Self::Buildah => Some(0.25),
+            Self::Unlade(_) | Self::Naive(_) | Self::OciUnpack(_) | Self::MicrosandboxImage(_) => None,
+        }
+    }
+
+    /// Says whether it has something to show with `image` that no other has: what inflates gzip makes no difference to zstd.
+    pub(super) fn differs_with(&self, image: Image) -> bool {
+        !(image.is_zstd() && matches!(self, Self::Naive(Inflater::ZlibRs)))
     }
 
     /// Pulls `reference` onto an empty filesystem.
@@ -268,10 +289,10 @@ impl Peer {
                 vec![command]
             }
             Self::Containerd => vec![],
-            Self::Naive => {
+            Self::Naive(inflater) => {
                 let this = std::env::current_exe().context("this program does not know where it is")?;
                 let mut command = begin(&this);
-                command.args(["bench", "--naive", reference]).arg(disk);
+                command.args(["bench", "--naive", inflater.name(), reference]).arg(disk);
                 vec![command]
             }
             Self::OciUnpack(program) | Self::MicrosandboxImage(program) => {
@@ -289,7 +310,7 @@ impl Peer {
             Self::SkopeoUmoci => disk.join("tree"),
             Self::Podman | Self::Buildah => disk.join("storage/overlay"),
             Self::Containerd => containerd::snapshots(disk),
-            Self::Naive => disk.join("layers"),
+            Self::Naive(_) => disk.join("layers"),
             Self::OciUnpack(_) => disk.join("image"),
             Self::MicrosandboxImage(_) => disk.join("cache"),
         })

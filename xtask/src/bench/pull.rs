@@ -1,5 +1,7 @@
 //! Pulls from a real registry onto a new filesystem: unlade, its peers, and the floor, all on the same bytes in one run.
 
+mod ratios;
+
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -14,6 +16,7 @@ use super::peers::Peer;
 use super::registry::Registry;
 use super::statistics::{Spread, mebibytes};
 use super::table::table;
+use ratios::Comparison;
 
 /// All pulls of one run of the benchmark.
 #[derive(Debug, Serialize)]
@@ -33,6 +36,7 @@ struct Figures {
     /// Programs that cannot pull it.
     failed: Vec<Failure>,
     floor: Floor,
+    ratios: Vec<Comparison>,
 }
 
 /// A program that cannot pull an image.
@@ -46,6 +50,11 @@ struct Failure {
 #[derive(Debug, Serialize)]
 struct Row {
     program: String,
+    #[serde(skip)]
+    is_unlade: bool,
+    /// What part of its wall time unlade is to take at most.
+    #[serde(skip)]
+    aim: Option<f64>,
     version: String,
     does: &'static str,
     leaves_out: &'static str,
@@ -65,6 +74,15 @@ struct Row {
     made: Census,
     /// Its wall time over the floor.
     over_floor: f64,
+}
+
+impl Outcome {
+    /// Says what took more than it may.
+    pub(super) fn over_budget(&self) -> impl Iterator<Item = String> {
+        self.images
+            .iter()
+            .flat_map(|figures| ratios::over_budget(figures.name, &figures.rows, &figures.ratios))
+    }
 }
 
 /// What was seen of one peer so far.
@@ -111,7 +129,12 @@ pub(super) fn measure(root: &Path, plan: &Plan, work: &Path, images: &[Image]) -
     for &image in images {
         let reference = registry.push(&image.prepare(root)?, image.name())?;
         println!("\n{}: {}", image.name(), image.describe());
-        let mut seen: Vec<Seen> = peers.iter().cloned().map(Seen::nothing).collect();
+        let mut seen: Vec<Seen> = peers
+            .iter()
+            .filter(|peer| peer.differs_with(image))
+            .cloned()
+            .map(Seen::nothing)
+            .collect();
         for _ in 0..*runs {
             for seen in seen.iter_mut().filter(|seen| seen.failure.is_none()) {
                 match seen.pull(&reference, *filesystem, work) {
@@ -136,12 +159,15 @@ pub(super) fn measure(root: &Path, plan: &Plan, work: &Path, images: &[Image]) -
             println!("  {reason}");
         }
         println!("\n{floor}");
+        let ratios = ratios::compare(image, &rows, &floor);
+        ratios::print(&ratios);
         outcome.images.push(Figures {
             name: image.name(),
             image: image.describe().to_owned(),
             rows,
             failed,
             floor,
+            ratios,
         });
     }
     println!("\nWhat each did, and what of unlade's work it did not:");
@@ -191,10 +217,12 @@ impl Seen {
         let wall_s = Spread::of(usages().map(|usage| usage.wall.as_secs_f64()));
         Row {
             program: self.peer.label(),
+            is_unlade: matches!(self.peer, Peer::Unlade(_)),
+            aim: self.peer.aim(),
             version: self.peer.version(),
             does: self.peer.does(),
             leaves_out: self.peer.leaves_out(),
-            over_floor: wall_s.median / floor.wall_s,
+            over_floor: wall_s.median / floor.wall_s(),
             cpu_s: Spread::of(usages().map(|usage| usage.cpu.as_secs_f64())),
             machine_cpu_s: Spread::of(self.usages.iter().map(|(_, machine)| *machine)),
             peak_mib: Spread::of(usages().map(|usage| mebibytes(usage.peak))),

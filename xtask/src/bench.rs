@@ -13,6 +13,8 @@ mod floor;
 mod http;
 mod images;
 mod instructions;
+mod interrupt;
+mod leftovers;
 mod machine;
 mod memory;
 mod naive;
@@ -143,8 +145,18 @@ impl Report {
     }
 }
 
-/// Measures and prints. Returns failure if a budget is exceeded and that was to be checked.
+/// Measures and prints. Returns failure if a budget is exceeded and that was to be checked, or if somebody has interrupted it.
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
+    match measure(root, args) {
+        Err(_) if interrupt::is_seen() => {
+            println!("Interrupted.");
+            Ok(ExitCode::from(interrupt::EXIT))
+        }
+        measured => measured,
+    }
+}
+
+fn measure(root: &Path, args: &Args) -> Result<ExitCode> {
     if let [inflater, reference, directory] = &args.naive[..] {
         let inflater = naive::Inflater::from_str(inflater, false).map_err(anyhow::Error::msg)?;
         naive::pull(inflater, reference, Path::new(directory))?;
@@ -178,7 +190,8 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         Program::all(root, &target, &args.binaries)?
     };
     let work = target.join("bench");
-    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    let _claim = leftovers::claim(&work)?;
+    interrupt::listen()?;
 
     let mut report = Report::new()?;
     println!("{}", report.machine);

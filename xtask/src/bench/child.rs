@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::interrupt;
 use super::machine::{kibibytes, ticks};
 
 /// How often a running program is looked at. Its peak is kept by the kernel, so only what it adds in the last such moment
@@ -89,6 +90,10 @@ pub(super) fn watch(command: &mut Command) -> Result<Usage> {
         if status.lines().any(|line| line.starts_with("State:\tZ")) {
             break started.elapsed();
         }
+        if interrupt::is_seen() {
+            child.kill().and_then(|()| child.wait()).context("cannot end a child")?;
+        }
+        interrupt::check()?;
         std::thread::sleep(INTERVAL);
     };
     let (cpu, written) = (cpu_time(child.id())?, written(child.id())?);
@@ -151,6 +156,7 @@ fn quiet(command: &mut Command) -> Result<File> {
 }
 
 fn check(command: &Command, status: ExitStatus, errors: &mut File) -> Result<()> {
+    interrupt::check()?;
     if status.success() {
         return Ok(());
     }

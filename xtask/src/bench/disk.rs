@@ -5,18 +5,23 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use super::child;
+use super::{child, interrupt};
 
 /// How large the filesystem is. The file behind it has holes, so only what is written takes space.
 const BYTES: u64 = 12 << 30;
+
+/// How long a filesystem may be in use after the program has ended that had it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A kind of filesystem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -55,6 +60,7 @@ impl Disk {
 
     /// Makes one that is so many times as large.
     pub(super) fn with_room_for(trees: usize, filesystem: Filesystem, work: &Path) -> Result<Self> {
+        interrupt::check()?;
         let bytes = BYTES * u64::try_from(trees)?;
         let directory = tempfile::Builder::new().prefix("disk-").tempdir_in(work)?;
         let mount = directory.path().join("mount");
@@ -78,11 +84,13 @@ impl Disk {
                 command.args(["-t", "xfs", "-o", "loop"]).arg(&image)
             }
         };
-        child::time(command.arg(&mount)).context("cannot mount a new filesystem, which takes root")?;
-        Ok(Self {
+        // From here on dropping it unmounts what is mounted, even if somebody interrupts just now.
+        let disk = Self {
             mount,
             _directory: directory,
-        })
+        };
+        child::time(command.arg(&disk.mount)).context("cannot mount a new filesystem, which takes root")?;
+        Ok(disk)
     }
 
     /// Returns where it is mounted.
@@ -93,10 +101,47 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if let Err(error) = child::time(Command::new("umount").arg("--recursive").arg(&self.mount)) {
+        if let Err(error) = unmount(&self.mount) {
             println!("{} stays mounted: {error:#}", self.mount.display());
         }
     }
+}
+
+/// Unmounts what is mounted at `mount` and below, if anything is. With it goes its loop device.
+///
+/// A program that was killed may have children that still use it for a moment. If one of them goes on doing so, the
+/// filesystem is at least gone for everybody else.
+pub(super) fn unmount(mount: &Path) -> Result<()> {
+    let since = Instant::now();
+    while is_mounted(mount) {
+        let how: &[&str] = if since.elapsed() < PATIENCE {
+            &["--recursive"]
+        } else {
+            &["--recursive", "--lazy"]
+        };
+        let output = Command::new("umount")
+            .args(how)
+            .arg(mount)
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot run umount")?;
+        let last = how.len() > 1;
+        ensure!(
+            output.status.success() || !last,
+            "umount: {}",
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+        if !output.status.success() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(())
+}
+
+/// Says whether a filesystem of its own is mounted there.
+pub(super) fn is_mounted(path: &Path) -> bool {
+    let device = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.dev()).ok();
+    device(path).is_some_and(|own| path.parent().and_then(device) != Some(own))
 }
 
 fn format(image: &Path, bytes: u64, program: &str, arguments: &[&str]) -> Result<()> {

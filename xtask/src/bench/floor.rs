@@ -29,6 +29,7 @@ use unlade_oci::{Algorithm, Compression, Hasher};
 
 use super::disk::{Disk, Filesystem};
 use super::http::{Layer, Source};
+use super::interrupt;
 use super::registry::Registry;
 use super::table::table;
 
@@ -173,6 +174,7 @@ fn once(
 
 /// Does `work` on so many threads, which begin at the same time, and returns what it took one of them on average.
 fn together(threads: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<Spent> {
+    interrupt::check()?;
     let (start, work) = (Barrier::new(threads), &work);
     let spent = thread::scope(|scope| {
         let one = |thread| {

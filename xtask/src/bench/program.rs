@@ -1,5 +1,6 @@
 //! The program that is measured: built from the sources, or given.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -103,6 +104,13 @@ pub(super) fn isolate(command: &mut Command, home: &Path) {
     command.env_clear().env("HOME", home).env("PATH", SEARCH_PATH);
 }
 
+/// Begins a program that is not to outlive this one, even if this one is killed.
+pub(super) fn daemon(name: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", name]);
+    command
+}
+
 /// Returns the directory where cargo puts what it builds.
 pub(super) fn target_directory(root: &Path) -> Result<PathBuf> {
     let metadata = MetadataCommand::new()
@@ -117,15 +125,9 @@ pub(super) fn target_directory(root: &Path) -> Result<PathBuf> {
 pub(super) fn run_optimised(root: &Path, target: &Path) -> Result<ExitCode> {
     build(root, "xtask")?;
     let mut command = Command::new(target.join("release/xtask"));
-    let status = command
-        .args(std::env::args_os().skip(1))
-        .status()
-        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    // In place of this process, which would not hand on the signals that it gets.
+    let error = command.args(std::env::args_os().skip(1)).exec();
+    Err(error).with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
 /// Each package alone: built together, one would get what the other wants of their dependencies.

@@ -11,6 +11,7 @@ use super::child::Usage;
 use super::disk::{Census, Disk, Filesystem};
 use super::floor::{self, Floor};
 use super::images::Image;
+use super::interrupt;
 use super::machine::busy_time;
 use super::peers::Peer;
 use super::registry::Registry;
@@ -137,7 +138,9 @@ pub(super) fn measure(root: &Path, plan: &Plan, work: &Path, images: &[Image]) -
             .collect();
         for _ in 0..*runs {
             for seen in seen.iter_mut().filter(|seen| seen.failure.is_none()) {
-                match seen.pull(&reference, *filesystem, work) {
+                let pulled = seen.pull(&reference, *filesystem, work);
+                interrupt::check()?;
+                match pulled {
                     // What others cannot do is a result, what unlade cannot do is not.
                     Err(error) if !matches!(seen.peer, Peer::Unlade(_)) => seen.failure = Some(format!("{error:#}")),
                     pulled => pulled?,

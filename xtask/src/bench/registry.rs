@@ -35,7 +35,7 @@ impl Registry {
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let log = File::create(directory.path().join("log")).context("cannot make a log for the registry")?;
-        let mut command = Command::new("docker-registry");
+        let mut command = program::daemon("docker-registry");
         program::isolate(&mut command, directory.path());
         command.arg("serve").arg(&config).stdin(Stdio::null());
         let server = command

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::super::{child, program, system_calls};
+use super::super::{child, interrupt, program, system_calls};
 use child::Usage;
 
 /// How long the daemon may take to answer, or to end.
@@ -43,7 +43,7 @@ impl Daemon {
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let log = File::create(state.path().join("log")).context("cannot make a log for containerd")?;
-        let mut command = Command::new("containerd");
+        let mut command = program::daemon("containerd");
         program::isolate(&mut command, disk);
         command.arg("--config").arg(&config).stdin(Stdio::null());
         let server = command.stdout(log.try_clone()?).stderr(log).spawn();
@@ -63,6 +63,7 @@ impl Daemon {
             if child::time(self.control().arg("version")).is_ok() {
                 return Ok(());
             }
+            interrupt::check()?;
             std::thread::sleep(Duration::from_millis(50));
         }
         let log = fs::read_to_string(self.state.path().join("log")).unwrap_or_default();

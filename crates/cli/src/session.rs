@@ -64,6 +64,7 @@ impl Session {
                 arguments::Durability::Lazy => Durability::Lazy,
                 arguments::Durability::Sync => Durability::Sync,
             },
+            helpers: None,
         };
         Ok(Store::open(&options)?)
     }

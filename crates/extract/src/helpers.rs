@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 
-/// Most helpers of a process by default. Each holds a few dozen open files.
+/// Most helpers of a process by default. Each keeps a few dozen directories open.
 const MOST: usize = 8;
 
 /// Threads that help to make files: how many there may be at the same time, whatever the number of layers.
 ///
-/// A layer gets one when its files are what all else waits for, and gives it back when it has nothing for it to do. A clone
-/// shares the number.
+/// A layer gets one when its files are what all else waits for, more if that one has enough to do, and gives them back when it
+/// has nothing for them to do. A clone shares the number.
 #[derive(Clone)]
 pub struct Helpers {
     shared: Arc<Shared>,

@@ -23,6 +23,6 @@ pub const HASH_RAW: Stage = Stage::new(43, "hash-raw");
 /// Reads the archive and makes the files. Waits for [`Input`](unlade_sys::Wait::Input).
 pub const FILES: Stage = Stage::new(44, "files");
 
-/// What a helper ([`Helpers`](crate::Helpers)) does of [`FILES`], on a thread of its own: the data of small files, and their
-/// attributes. Waits for [`Input`](unlade_sys::Wait::Input). Is not there where no helper was needed.
-pub const FILL: Stage = Stage::new(45, "fill");
+/// What helpers ([`Helpers`](crate::Helpers)) do of [`FILES`], on threads of their own: they make small files. Waits for
+/// [`Input`](unlade_sys::Wait::Input). Is not there where no helper was needed.
+pub const SMALL_FILES: Stage = Stage::new(45, "small-files");

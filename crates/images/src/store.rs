@@ -25,6 +25,8 @@ pub struct StoreOptions {
     pub ownership: Option<Ownership>,
     /// Whether a pull waits until what it has written is on the disk.
     pub durability: Durability,
+    /// How many threads may help to make files, beside those that each layer has; `None` is the number that a process shares.
+    pub helpers: Option<Helpers>,
 }
 
 impl StoreOptions {
@@ -36,6 +38,7 @@ impl StoreOptions {
             whiteouts: Whiteouts::Overlay,
             ownership: None,
             durability: Durability::Lazy,
+            helpers: None,
         }
     }
 }
@@ -73,6 +76,7 @@ pub struct Store {
     pub(crate) form: LayerForm,
     pub(crate) ownership: LayerOwnership,
     pub(crate) durability: Durability,
+    pub(crate) helpers: Option<Helpers>,
     pub(crate) boot_id: String,
     pub(crate) layers_beside_blobs: bool,
 }
@@ -134,6 +138,7 @@ impl Store {
             form,
             ownership: recorded(options.ownership.unwrap_or(Privilege::of_process().ownership())),
             durability: options.durability,
+            helpers: options.helpers.clone(),
             boot_id,
             layers_beside_blobs,
         };
@@ -201,7 +206,7 @@ impl Store {
             privilege: Privilege::of_process(),
             limits,
             confine: true,
-            helpers: Helpers::of_process(),
+            helpers: self.helpers.clone().unwrap_or_default(),
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use unlade_extract::{Helpers, Limits, Options, Privilege, Progress, Removals, Summary, Total, TreeWriter, Whiteouts};
+use unlade_extract::{Limits, Options, Privilege, Progress, Removals, Summary, Total, TreeWriter, Whiteouts};
 use unlade_oci::Descriptor;
 use unlade_sys::{Dir, Durability, FileLock};
 
@@ -125,7 +125,7 @@ impl Store {
             privilege: Privilege::of_process(),
             limits: options.limits.clone(),
             confine: false,
-            helpers: Helpers::of_process(),
+            helpers: self.helpers.clone().unwrap_or_default(),
         };
         let view = if options.keep_directory_links {
             None

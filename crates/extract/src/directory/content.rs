@@ -58,9 +58,9 @@ impl Content for FileContent {
 }
 
 impl DirectoryWriter<'_> {
-    /// Makes a regular file, and fills it unless a helper does.
+    /// Makes a regular file, unless a helper does.
     pub(super) fn file(&mut self, entry: &Entry<'_>, size: u64, content: &mut dyn Content) -> Result<(), Error> {
-        let (parent, name) = self.place(entry.path)?;
+        let (parent, name, new) = self.new_place(entry.path)?;
         if self.link_files
             && let Some(source) = content.file()
             && self.link_file(source, &parent, name, entry.path)?
@@ -68,25 +68,27 @@ impl DirectoryWriter<'_> {
             return Ok(());
         }
         let created_mode = creation_mode(entry.mode, self.options.privilege);
-        let file = self.create(&parent, name, entry.path, |writer, dir| {
-            writer.finisher.make_file(dir, name, created_mode)
-        })?;
-        if let Some(data) = self.helper.takes(size, content) {
+        if let Some(hash) = new
+            && let Some(data) = self.helper.takes(size, content)
+        {
             self.helper.take(Job {
                 entry: self.notes.entry(),
-                file,
-                data,
-                parent: parent.dir,
+                hash,
+                parent,
                 path: entry.path.into(),
+                data,
                 mode: entry.mode,
+                created_mode,
                 uid: entry.uid,
                 gid: entry.gid,
                 mtime: entry.mtime,
                 xattrs: entry.xattrs.into(),
-                created_mode,
             });
             return Ok(());
         }
+        let file = self.create(&parent, name, entry.path, |writer, dir| {
+            writer.finisher.make_file(dir, name, created_mode)
+        })?;
         // What comes now may take long.
         self.helper.send();
         let failed = |source| Error::Write {

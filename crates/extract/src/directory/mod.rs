@@ -14,6 +14,7 @@ mod below;
 mod content;
 mod directories;
 mod helper;
+mod names;
 mod nodes;
 mod notes;
 mod parents;
@@ -37,6 +38,7 @@ pub(crate) use self::below::{Below, is_below};
 pub use self::content::FileContent;
 use self::directories::Directories;
 use self::helper::Helper;
+use self::names::NameHash;
 use self::notes::Notes;
 pub(crate) use self::parents::join;
 use self::parents::{Make, Parent, Parents};
@@ -218,6 +220,7 @@ impl<'a> DirectoryWriter<'a> {
         let Some(source) = self.parent(target_parent, Make::Copy)? else {
             return self.lower_hard_link(entry, target);
         };
+        self.meet_child(&source, target_name)?;
         match source.dir.stat(target_name).map_err(failed(entry.path))? {
             None => match self.look_below(&source.child(target_name), entry.path)? {
                 Some(node) if node.kind == LowerKind::Directory => return Err(refused("which is a directory")),
@@ -308,13 +311,20 @@ impl<'a> DirectoryWriter<'a> {
         self.file(&file, 0, &mut NoContent)
     }
 
-    /// Returns the parent of `path`, which is made if need be, and its last name.
+    /// Returns the parent of `path`, which is made if need be, and its last name, at which nothing is under way.
     fn place<'p>(&mut self, path: &'p [u8]) -> Result<(Parent, &'p OsStr), Error> {
+        let (parent, name, _) = self.new_place(path)?;
+        Ok((parent, name))
+    }
+
+    /// Returns what [`place`](Self::place) does, and what the name is known by if it is new.
+    fn new_place<'p>(&mut self, path: &'p [u8]) -> Result<(Parent, &'p OsStr, Option<NameHash>), Error> {
         let (parent, name) = split(path);
         let parent = self.parent(parent, Make::Replacing)?;
         // `Replacing` always ends in a directory.
         let parent = parent.ok_or_else(|| Error::refused(path, "its parent cannot be made"))?;
-        Ok((parent, name))
+        let new = self.meet_child(&parent, name)?;
+        Ok((parent, name, new))
     }
 
     /// Makes something with `make`, and again after removing what is in its way.
@@ -338,6 +348,8 @@ impl<'a> DirectoryWriter<'a> {
 
     /// Removes what is at `name`, a directory with all that is in it.
     fn clear_way(&mut self, parent: &Parent, name: &OsStr, path: &[u8]) -> Result<(), Error> {
+        // What is under way may be in the directory that is removed.
+        self.catch_up()?;
         let Some(stat) = parent.dir.stat(name).map_err(failed(path))? else {
             return Ok(());
         };
@@ -427,6 +439,7 @@ impl EntrySink for DirectoryWriter<'_> {
 
     fn finish(&mut self) -> Result<(), Error> {
         self.settle()?;
+        self.helper.dismiss();
         if self.is_tree {
             self.end_layer();
             return Ok(());

@@ -120,6 +120,7 @@ impl DirectoryWriter<'_> {
         if let Some(parent) = self.parents.find(path) {
             return Ok(Some(parent));
         }
+        self.meet_all(path)?;
         let parent = match self.root.resolve(Path::new(OsStr::from_bytes(path)), Links::Refuse) {
             Ok(dir) => Parent {
                 dir: Arc::new(dir),
@@ -159,6 +160,7 @@ impl DirectoryWriter<'_> {
                 continue;
             }
             let name = OsStr::from_bytes(&component);
+            self.meet_child(&here, name)?;
             let found = here.dir.stat(name).map_err(failed(path))?;
             let below = if found.is_none() && make != Make::Nothing {
                 self.look_below(&here.child(name), path)?

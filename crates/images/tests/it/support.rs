@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use unlade_extract::{Limits, Progress};
+use unlade_extract::{Helpers, Limits, Progress};
 use unlade_images::{Claim, ImageCommit, LayerWork, Needed, Source, Store, StoreOptions};
 use unlade_oci::{Descriptor, Digest, Document, Manifest, Parsed, Platform, parse_config, parse_manifest};
 use unlade_reference::Reference;
@@ -34,7 +34,11 @@ impl Fixture {
     }
 
     fn within(directory: TempDir) -> Self {
-        let options = StoreOptions::at(directory.path().join("store"));
+        // Where a test does not say otherwise, layers have as many threads as they can.
+        let options = StoreOptions {
+            helpers: Some(Helpers::new(2).eager()),
+            ..StoreOptions::at(directory.path().join("store"))
+        };
         let store = Store::open_under_boot(&options, BOOT.to_owned()).unwrap();
         Self { store, directory }
     }

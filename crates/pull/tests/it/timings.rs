@@ -25,11 +25,11 @@ async fn measure(puller: Puller, reference: &str) -> TimingsReport {
     timings.report()
 }
 
-/// The stages of a part but for `fill`, which is there if a helper was.
+/// The stages of a part but for `small-files`, which is there if a helper was.
 fn names(part: &PartTimes) -> Vec<&str> {
     let stages = part.stages.iter().map(|times| times.stage);
     stages
-        .filter(|stage| *stage != stages::FILL)
+        .filter(|stage| *stage != stages::SMALL_FILES)
         .map(TimedStage::name)
         .collect()
 }

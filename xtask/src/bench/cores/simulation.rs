@@ -14,7 +14,7 @@ const THREADS: [(&str, &[&str]); 5] = [
     ("hashing the blob and inflating", &["read", "hash-blob", "inflate"]),
     ("hashing what is in it", &["hash-raw"]),
     ("making files", &["files"]),
-    ("filling files", &["fill"]),
+    ("making small files", &["small-files"]),
 ];
 
 /// Layers at once, at least.

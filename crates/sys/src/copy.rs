@@ -12,11 +12,18 @@ use rustix::io::Errno;
 use crate::dir::component;
 use crate::{Dir, Error, Result};
 
-/// Copies the `size` bytes of `from` to the empty file `to`, which shares them where the filesystem can (`FICLONE`).
-/// Else holes stay holes, and the kernel copies what is between (`copy_file_range`).
+/// Up to how many bytes are copied even where they could be shared. Sharing waits until they are on the disk, which takes a
+/// small file that was just written several times as long as copying it.
+const SMALL: usize = 32 * 1024;
+
+/// Copies the `size` bytes of `from` to the empty file `to`, which shares them where the filesystem can (`FICLONE`), unless
+/// they are few: those are read and written, holes and all. Else holes stay holes, and the kernel copies what is between
+/// (`copy_file_range`).
 pub fn copy_data(from: &File, to: &File, size: u64) -> io::Result<()> {
-    if size == 0 || rustix::fs::ioctl_ficlone(to, from).is_ok() {
-        return Ok(());
+    match usize::try_from(size) {
+        Ok(size) if size <= SMALL && copy_small(from, to, size)? => return Ok(()),
+        _ if rustix::fs::ioctl_ficlone(to, from).is_ok() => return Ok(()),
+        _ => {}
     }
     let mut position = 0;
     while position < size {
@@ -44,6 +51,16 @@ pub fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(offset)),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Copies all of a small file at once; does nothing and says so if it has become shorter than it was.
+fn copy_small(from: &File, to: &File, size: usize) -> io::Result<bool> {
+    let mut data = vec![0; size];
+    if from.read_at(&mut data, 0)? < size {
+        return Ok(false);
+    }
+    to.write_all_at(&data, 0)?;
+    Ok(true)
 }
 
 fn copy_range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
@@ -125,6 +142,23 @@ mod tests {
         from.write_all_at(&data, 0).unwrap();
         read_and_write(&from, &to, 0, data.len() as u64).unwrap();
         assert!(std::fs::read(directory.path().join("to")).unwrap() == data);
+    }
+
+    #[test]
+    fn small_files_are_copied_whole_or_by_other_means() {
+        for size in [0, 1, SMALL - 1, SMALL, SMALL + 1] {
+            let (directory, from, to) = files();
+            let data: Vec<u8> = (0..250).cycle().take(size).collect();
+            from.write_all_at(&data, 0).unwrap();
+            copy_data(&from, &to, data.len() as u64).unwrap();
+            assert!(std::fs::read(directory.path().join("to")).unwrap() == data, "{size}");
+        }
+        // It has become shorter since it was looked at.
+        let (directory, from, to) = files();
+        from.write_all_at(b"short", 0).unwrap();
+        assert!(!copy_small(&from, &to, 100).unwrap());
+        assert_eq!(to.metadata().unwrap().len(), 0);
+        drop(directory);
     }
 
     #[test]

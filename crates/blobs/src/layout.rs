@@ -1,8 +1,8 @@
 //! The files that make a directory an OCI image layout (image-spec, `image-layout.md`), and their upkeep.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -23,6 +23,8 @@ pub(crate) const PUBLIC_DIR_MODE: u32 = 0o755;
 /// The mode of `ingest/`, whose content concerns nobody else.
 const PRIVATE_DIR_MODE: u32 = 0o700;
 
+/// How much of `oci-layout` is read, in bytes.
+const LAYOUT_LIMIT: u64 = 64 << 10;
 const LAYOUT_JSON: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const EMPTY_INDEX: &[u8] =
     br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
@@ -68,6 +70,12 @@ pub(crate) fn prepare(root: &Path, durability: Durability) -> Result<bool> {
     Ok(made_index)
 }
 
+/// Says whether the directory is a layout that lacks nothing which [`prepare`] would make or mend for its readers.
+pub(crate) fn is_complete(root: &Path) -> Result<bool> {
+    let has_index = fs::metadata(root.join(INDEX_FILE)).is_ok_and(|index| index.is_file() && index.len() > 0);
+    Ok(has_index && is_layout(root)?)
+}
+
 /// Replaces `index.json`, if the bytes are an image index.
 pub(crate) fn write_index(root: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
     #[derive(Deserialize)]
@@ -101,14 +109,15 @@ pub(crate) fn write_index(root: &Path, bytes: &[u8], durability: Durability) -> 
 /// Says whether the directory says that it is a layout; fails if it says so in a way that is not understood.
 fn is_layout(root: &Path) -> Result<bool> {
     let path = root.join(LAYOUT_FILE);
-    if is_lost(&path)? {
-        return Ok(false);
-    }
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
+    let mut bytes = Vec::with_capacity(LAYOUT_JSON.len() * 2);
+    let read = File::open(&path).and_then(|file| file.take(LAYOUT_LIMIT).read_to_end(&mut bytes));
+    match read {
+        // Lost in a crash of the machine: the file is there, but empty.
+        Ok(0) => return Ok(false),
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::io("read", &path)(error)),
-    };
+    }
     let wrong = |reason: String| Error::NotALayout {
         path: root.to_owned(),
         reason,

@@ -61,6 +61,17 @@ impl BlobStore {
         })
     }
 
+    /// Opens the store in the directory `root` for reading, if all of it is there; makes and removes nothing.
+    ///
+    /// What is made in a later step, such as the directory for ingests, is not looked at.
+    pub fn existing(root: &Path, durability: Durability) -> Result<Option<Self>> {
+        Ok(layout::is_complete(root)?.then(|| Self {
+            root: root.into(),
+            durability,
+            made_index: false,
+        }))
+    }
+
     /// Returns the directory.
     pub fn root(&self) -> &Path {
         &self.root

@@ -51,11 +51,21 @@ impl Session {
 
     /// Opens the store.
     pub(crate) fn store(&self) -> Result<Store, Error> {
+        Ok(Store::open(&self.store_options()?)?)
+    }
+
+    /// Opens the store for a look at what is there, if nobody is at work in it: cheaper than [`store`](Self::store). It has to
+    /// be dropped before that is called.
+    pub(crate) fn store_at_rest(&self) -> Result<Option<Store>, Error> {
+        Ok(Store::open_at_rest(&self.store_options()?)?)
+    }
+
+    fn store_options(&self) -> Result<StoreOptions, Error> {
         let whiteouts = match self.settings.whiteouts.value {
             Whiteouts::Overlay => unlade_extract::Whiteouts::Overlay,
             Whiteouts::Oci => unlade_extract::Whiteouts::Oci,
         };
-        let options = StoreOptions {
+        Ok(StoreOptions {
             root: self.settings.home()?.value.clone(),
             layer_path: self.settings.layer_path.as_ref().map(|path| path.value.clone()),
             whiteouts,
@@ -65,8 +75,7 @@ impl Session {
                 arguments::Durability::Sync => Durability::Sync,
             },
             helpers: None,
-        };
-        Ok(Store::open(&options)?)
+        })
     }
 
     /// Enters the user namespace without which what is in the store cannot be read and removed, if there may be such things.
@@ -114,6 +123,19 @@ impl Session {
         }
         if let Err(error) = store.settle(SETTLE_AFTER) {
             tracing::debug!(%error, "what was written earlier could not be flushed to the disk");
+        }
+    }
+
+    /// Does as [`settle`](Self::settle), if there is anything to do, after a look at a store that is at rest.
+    pub(crate) fn settle_at_rest(&self, store: Store, used: &[Image]) {
+        let due = store.has_to_settle(used, SETTLE_AFTER);
+        drop(store);
+        if due.is_ok_and(|due| !due) {
+            return;
+        }
+        match self.store() {
+            Ok(store) => Self::settle(&store, used),
+            Err(error) => tracing::debug!(?error, "what can wait waits for another time"),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use unlade_oci::{ErrorClass, Platform};
@@ -303,8 +304,8 @@ pub(crate) struct Settings {
     pub(crate) image_groups: BTreeMap<String, Setting<Vec<String>>>,
     /// What one layer may hold.
     pub(crate) limits: unlade_extract::Limits,
-    /// How much may happen at once.
-    pub(crate) budget: unlade_pull::Limits,
+    /// How much may happen at once, as far as anybody has said so.
+    pub(crate) budget: BudgetSettings,
     /// Which logins are used.
     pub(crate) login: LoginSettings,
     /// Where registries are served.
@@ -351,7 +352,11 @@ impl Settings {
                 }),
             image_groups: file.image_groups,
             limits: limits(flags.limits.unwrap_or(&Limits::default()), &file.limits),
-            budget: budget(file.connections, file.workers, &network),
+            budget: BudgetSettings {
+                connections: network.connections.or(file.connections.map(|setting| setting.value)),
+                workers: file.workers.map(|setting| setting.value),
+                ranges: network.ranges,
+            },
             login: LoginSettings::resolve(&flags.login, environment, uid)?,
             registries: Registries::resolve(
                 flags.registries.unwrap_or(&RegistryFlags::default()),
@@ -493,20 +498,25 @@ fn limits(flags: &Limits, file: &LimitsTable) -> unlade_extract::Limits {
     limits
 }
 
-fn budget(
-    connections: Option<Setting<std::num::NonZeroUsize>>,
-    workers: Option<Setting<std::num::NonZeroUsize>>,
-    network: &Network,
-) -> unlade_pull::Limits {
-    let default = unlade_pull::Limits::default();
-    unlade_pull::Limits {
-        connections: network
-            .connections
-            .or(connections.map(|setting| setting.value))
-            .unwrap_or(default.connections),
-        workers: workers.map_or(default.workers, |setting| setting.value),
-        ranges: network.ranges.unwrap_or(default.ranges),
-        ..default
+/// What was said of how much may happen at once. The rest follows from the machine, which costs a look at it: that is done
+/// where something is to happen at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BudgetSettings {
+    connections: Option<NonZeroUsize>,
+    workers: Option<NonZeroUsize>,
+    ranges: Option<NonZeroUsize>,
+}
+
+impl BudgetSettings {
+    /// Returns the whole budget, for this machine.
+    pub(crate) fn limits(&self) -> unlade_pull::Limits {
+        let default = unlade_pull::Limits::default();
+        unlade_pull::Limits {
+            connections: self.connections.unwrap_or(default.connections),
+            workers: self.workers.unwrap_or(default.workers),
+            ranges: self.ranges.unwrap_or(default.ranges),
+            ..default
+        }
     }
 }
 
@@ -625,14 +635,12 @@ mod tests {
         assert_eq!(timeouts.min_progress, 2048);
         assert_eq!(network.rate.map(std::num::NonZero::get), Some(10 << 20));
         assert_eq!(network.per_host.map(std::num::NonZero::get), Some(2));
-        assert_eq!(
-            (settings.budget.connections.get(), settings.budget.ranges.get()),
-            (3, 8)
-        );
+        let budget = settings.budget.limits();
+        assert_eq!((budget.connections.get(), budget.ranges.get()), (3, 8));
         let settings = resolve("pull x", &[], false);
         assert_eq!(settings.network.retry, unlade_registry::RetryPolicy::default());
         assert_eq!(settings.network.timeouts, unlade_registry::Timeouts::default());
-        assert_eq!(settings.budget, unlade_pull::Limits::default());
+        assert_eq!(settings.budget.limits(), unlade_pull::Limits::default());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use unlade_oci::{Descriptor, Digest};
 use unlade_sys::{Durability, Part, Stage, Track};
 
 use crate::layers::{LayerLock, LayerRoot, StagedLayer};
+use crate::record::UnderWay;
 use crate::store::LAYER_LOCK;
 use crate::{Error, Store};
 
@@ -51,6 +52,7 @@ pub struct LayerWork {
     /// Where the times of the commit go.
     part: Option<Part>,
     _lock: LayerLock,
+    _under_way: UnderWay,
 }
 
 /// Begins stages for one [`LayerWork`], on whatever thread.
@@ -100,6 +102,7 @@ impl Store {
             keep_blob: true,
             part: None,
             _lock: lock,
+            _under_way: self.recorder.begin(),
         };
         Ok(Claim::Work(Box::new(work), source))
     }
@@ -218,7 +221,7 @@ impl LayerWork {
         has_blob: bool,
     ) -> Result<(), Error> {
         let durability = self.store.written();
-        self.store.database.record_layer(&LayerCommit {
+        let commit = LayerCommit {
             layer: LayerRecord {
                 diff_id: self.diff_id.clone(),
                 raw_size: report.raw.size,
@@ -240,8 +243,8 @@ impl LayerWork {
                 durability,
             }),
             directory,
-        })?;
-        Ok(())
+        };
+        Ok(self.store.recorder.record(&self.store.database, commit)?)
     }
 }
 

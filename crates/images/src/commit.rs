@@ -58,11 +58,13 @@ impl Store {
     /// A layer is not there, or the store cannot be written; then nothing is recorded.
     pub fn commit(&self, commit: &ImageCommit<'_>, stack: Option<&Stack>) -> Result<Image, Error> {
         let config = &commit.manifest.get().config;
+        let mut documents = Vec::new();
         for index in commit.indexes {
-            self.keep_document(index)?;
+            documents.push(self.put_document(index)?);
         }
-        self.keep_document(commit.config)?;
-        self.keep_document(commit.manifest)?;
+        documents.push(self.put_document(commit.config)?);
+        documents.push(self.put_document(commit.manifest)?);
+        self.database.record_blobs(&documents)?;
         let layers = commit.manifest.get().layers.iter().zip(&commit.config.get().diff_ids);
         // Who removes the very name that is recorded here comes before, or after all of it.
         let _no_removal = self.no_removal()?;
@@ -94,13 +96,17 @@ impl Store {
     }
 
     pub(crate) fn keep_document<T>(&self, document: &Document<T>) -> Result<(), Error> {
+        Ok(self.database.record_blob(&self.put_document(document)?)?)
+    }
+
+    /// Publishes a document and returns the row to record for it.
+    fn put_document<T>(&self, document: &Document<T>) -> Result<BlobRecord, Error> {
         self.blobs.put(document.digest(), document.bytes())?;
-        self.database.record_blob(&BlobRecord {
+        Ok(BlobRecord {
             digest: document.digest().clone(),
             media_type: document.media_type().clone(),
             size: document.size(),
             durability: self.written(),
-        })?;
-        Ok(())
+        })
     }
 }

@@ -64,17 +64,33 @@ impl LayerRoot {
         Self::create(layers, own.join("staging"), own.join("locks"))
     }
 
+    /// Returns the one inside the store if it is there, and makes nothing.
+    pub(crate) fn existing_of_store(root: &Path) -> Option<Self> {
+        Self::existing(root.join("layers"), root.join("staging"), root.join("locks"))
+    }
+
+    /// Returns one that a user has named, if it is there, and makes nothing.
+    pub(crate) fn existing_outside(path: &Path) -> Option<Self> {
+        let layers = fs::canonicalize(path).ok()?;
+        let own = layers.join(FRAME);
+        Self::existing(layers, own.join("staging"), own.join("locks"))
+    }
+
+    fn existing(layers: PathBuf, staging: PathBuf, locks: PathBuf) -> Option<Self> {
+        let usual = usual_ownership(&layers).ok()?;
+        Some(Self {
+            layers,
+            staging,
+            locks,
+            usual,
+        })
+    }
+
     /// Makes the directories. The layer directory itself may be shared with others, so only what is ours is private.
     fn create(layers: PathBuf, staging: PathBuf, locks: PathBuf) -> Result<Self, Error> {
-        use std::os::unix::fs::MetadataExt as _;
         fs::create_dir_all(&layers)
             .map_err(|source| unlade_sys::Error::new("create the directory", &layers, source))?;
-        let owner = fs::metadata(&layers).map_err(|source| unlade_sys::Error::new("look at", &layers, source))?;
-        let usual = if owner.uid() == 0 {
-            LayerOwnership::Preserve
-        } else {
-            LayerOwnership::Record
-        };
+        let usual = usual_ownership(&layers).map_err(|source| unlade_sys::Error::new("look at", &layers, source))?;
         let root = Self {
             layers,
             staging,
@@ -399,6 +415,15 @@ impl Drop for StagedLayer {
             tracing::warn!(%error, "a stage could not be removed, the next pull will try again");
         }
     }
+}
+
+/// Returns the ownership that is the default for whom a directory belongs to.
+fn usual_ownership(layers: &Path) -> io::Result<LayerOwnership> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(match fs::metadata(layers)?.uid() {
+        0 => LayerOwnership::Preserve,
+        _ => LayerOwnership::Record,
+    })
 }
 
 fn is_denied(error: &io::Error) -> bool {

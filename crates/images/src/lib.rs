@@ -27,7 +27,7 @@
 //! it, so that stores which share it agree.
 //!
 //! # Order of a commit
-//! Blob, then layer directory, then row; at the end the image's rows in one transaction, then `index.json`. A removal goes the
+//! Blob, then layer directory, then row, those of layers that end at about the same time in one transaction; at the end the image's rows in one transaction, then `index.json`. A removal goes the
 //! other way. So whatever is recorded is there, at every moment at which a process may die.
 
 mod artifacts;
@@ -46,6 +46,7 @@ mod mend;
 mod mount;
 mod process;
 mod prune;
+mod record;
 mod remove;
 mod settle;
 mod stack;

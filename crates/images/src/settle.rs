@@ -31,16 +31,35 @@ impl Store {
     /// # Errors
     /// The database cannot be written.
     pub fn touch(&self, images: &[Image]) -> Result<(), Error> {
-        let now = SystemTime::now();
-        let is_due = |image: &&Image| {
-            now.duration_since(image.last_used_at)
-                .map_or(true, |age| age >= USE_IS_NOTED_AFTER)
-        };
-        let rows: Vec<i64> = images.iter().filter(is_due).map(|image| image.row).collect();
+        let rows: Vec<i64> = images
+            .iter()
+            .filter(|image| is_use_due(image))
+            .map(|image| image.row)
+            .collect();
         if rows.is_empty() {
             return Ok(());
         }
         Ok(self.database.touch(&rows)?)
+    }
+
+    /// Returns whether [`touch`](Self::touch) or [`settle`](Self::settle) would write anything: what a store that was opened
+    /// [at rest](Self::open_at_rest) can tell, and not do.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn has_to_settle(&self, used: &[Image], age: Duration) -> Result<bool, Error> {
+        Ok(used.iter().any(is_use_due)
+            || is_old(self.database.unsynced_since(&self.boot_id)?, age)
+            || self.database.has_old_log(age))
+    }
+
+    /// Moves what pulls before have left in the log of the database out of it, if that is much. Waits for the disk: call it
+    /// beside other work.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn shorten_log(&self) -> Result<(), Error> {
+        Ok(self.database.shorten_log()?)
     }
 
     /// Gives back the room of the database's log. That it cannot be done now undoes nothing.
@@ -58,15 +77,14 @@ impl Store {
     /// # Errors
     /// A filesystem cannot be flushed, or the database not be written. Then nothing is recorded.
     pub fn settle(&self, age: Duration) -> Result<Settled, Error> {
-        let mut unsynced = self.database.unsynced(&self.boot_id)?;
-        let is_old = |since: SystemTime| {
-            SystemTime::now()
-                .duration_since(since)
-                .map_or(true, |found| found >= age)
-        };
-        if !unsynced.since.is_some_and(is_old) {
+        if !is_old(self.database.unsynced_since(&self.boot_id)?, age) {
+            // Uses that were noted, say.
+            if self.database.has_old_log(age) {
+                self.database.checkpoint()?;
+            }
             return Ok(Settled::default());
         }
+        let mut unsynced = self.database.unsynced(&self.boot_id)?;
         // Layer directories may be on a disk that is not there at the moment.
         unsynced
             .directories
@@ -87,4 +105,19 @@ impl Store {
             directories: unsynced.directories.len() as u64,
         })
     }
+}
+
+fn is_use_due(image: &Image) -> bool {
+    SystemTime::now()
+        .duration_since(image.last_used_at)
+        .map_or(true, |age| age >= USE_IS_NOTED_AFTER)
+}
+
+fn is_old(since: Option<SystemTime>, age: Duration) -> bool {
+    let is_old = |since| {
+        SystemTime::now()
+            .duration_since(since)
+            .map_or(true, |found| found >= age)
+    };
+    since.is_some_and(is_old)
 }

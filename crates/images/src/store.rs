@@ -10,6 +10,7 @@ use unlade_sys::{Durability, Entered, FileLock, LockRank};
 
 use crate::Error;
 use crate::layers::LayerRoot;
+use crate::record::Recorder;
 
 /// Where a store is and how it keeps layers.
 #[derive(Clone, Debug)]
@@ -72,6 +73,7 @@ pub struct Store {
     pub(crate) root: PathBuf,
     pub(crate) blobs: BlobStore,
     pub(crate) database: Database,
+    pub(crate) recorder: Recorder,
     pub(crate) layers: LayerRoot,
     pub(crate) form: LayerForm,
     pub(crate) ownership: LayerOwnership,
@@ -125,23 +127,7 @@ impl Store {
             Some(path) => LayerRoot::outside(path)?,
             None => LayerRoot::of_store(&root)?,
         };
-        let layers_beside_blobs = options.layer_path.is_none() || same_filesystem(&root, layers.path())?;
-        let form = match options.whiteouts {
-            Whiteouts::Overlay => LayerForm::Overlay,
-            Whiteouts::Oci => LayerForm::Oci,
-        };
-        let store = Self {
-            root,
-            blobs,
-            database,
-            layers,
-            form,
-            ownership: recorded(options.ownership.unwrap_or(Privilege::of_process().ownership())),
-            durability: options.durability,
-            helpers: options.helpers.clone(),
-            boot_id,
-            layers_beside_blobs,
-        };
+        let store = Self::of_parts(root, blobs, database, layers, options, boot_id)?;
         if store.ownership == LayerOwnership::Userns {
             store.layers.mark_user_namespace()?;
         }
@@ -149,6 +135,60 @@ impl Store {
             store.write_index()?;
         }
         Ok(store)
+    }
+
+    /// Opens a store that is there for [`look_up`](Self::look_up), and makes and writes nothing. `None` if something would have
+    /// to be made or mended first, or if another process is at work in the database or was lately: then [`open`](Self::open)
+    /// is for it.
+    ///
+    /// While this one lives, the log of the database cannot be emptied: drop it soon, and use no other of this process
+    /// meanwhile. Recording anything in it fails.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn open_at_rest(options: &StoreOptions) -> Result<Option<Self>, Error> {
+        let boot_id = unlade_sys::boot_id()?;
+        let root = std::path::absolute(&options.root)
+            .map_err(|source| unlade_sys::Error::new("make absolute", &options.root, source))?;
+        let Some(database) = Database::at_rest(root.join("metadata.db")) else {
+            return Ok(None);
+        };
+        let layers = match &options.layer_path {
+            Some(path) => LayerRoot::existing_outside(path),
+            None => LayerRoot::existing_of_store(&root),
+        };
+        let (Some(blobs), Some(layers)) = (BlobStore::existing(&root, options.durability)?, layers) else {
+            return Ok(None);
+        };
+        Self::of_parts(root, blobs, database, layers, options, boot_id).map(Some)
+    }
+
+    fn of_parts(
+        root: PathBuf,
+        blobs: BlobStore,
+        database: Database,
+        layers: LayerRoot,
+        options: &StoreOptions,
+        boot_id: String,
+    ) -> Result<Self, Error> {
+        let layers_beside_blobs = options.layer_path.is_none() || same_filesystem(&root, layers.path())?;
+        let form = match options.whiteouts {
+            Whiteouts::Overlay => LayerForm::Overlay,
+            Whiteouts::Oci => LayerForm::Oci,
+        };
+        Ok(Self {
+            root,
+            blobs,
+            database,
+            recorder: Recorder::default(),
+            layers,
+            form,
+            ownership: recorded(options.ownership.unwrap_or(Privilege::of_process().ownership())),
+            durability: options.durability,
+            helpers: options.helpers.clone(),
+            boot_id,
+            layers_beside_blobs,
+        })
     }
 
     /// Returns the store's directory.

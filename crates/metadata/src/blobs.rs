@@ -1,5 +1,7 @@
 //! Rows of blob files, and what of the store has reached the disk.
 
+use std::time::SystemTime;
+
 use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 use unlade_oci::Digest;
 
@@ -12,6 +14,13 @@ impl Database {
     /// Records a blob file, or records it anew.
     pub fn record_blob(&self, blob: &BlobRecord) -> Result<()> {
         self.write("record a blob", |transaction| insert(transaction, blob))
+    }
+
+    /// Records blob files, or records them anew, in one transaction.
+    pub fn record_blobs(&self, blobs: &[BlobRecord]) -> Result<()> {
+        self.write("record blobs", |transaction| {
+            blobs.iter().try_for_each(|blob| insert(transaction, blob))
+        })
     }
 
     /// Returns the record of a blob file.
@@ -68,6 +77,26 @@ impl Database {
                     .push((row.get("id")?, layers::directory_from_row(self, row)?));
             }
             Ok(unsynced)
+        })
+    }
+
+    /// Returns since when something that was written under the boot `boot_id` is not flushed, without looking at all of it: what
+    /// was written again counts from its first time or its last.
+    pub fn unsynced_since(&self, boot_id: &str) -> Result<Option<SystemTime>> {
+        // Rows of directories come in the order of time. Blobs are flushed with the directories that are made of them.
+        const FIRST: [&str; 2] = [
+            "SELECT created_at FROM layer_directories WHERE synced = 0 AND boot_id = ?1 ORDER BY id LIMIT 1",
+            "SELECT created_at FROM blobs WHERE synced = 0 AND boot_id = ?1 ORDER BY created_at LIMIT 1",
+        ];
+        self.read("look for what is not flushed", |transaction| {
+            for sql in FIRST {
+                let mut statement = transaction.prepare_cached(sql)?;
+                let mut rows = statement.query([boot_id])?;
+                if let Some(row) = rows.next()? {
+                    return columns::time(row, "created_at").map(Some);
+                }
+            }
+            Ok(None)
         })
     }
 

@@ -19,6 +19,10 @@
 //! twice, behind all that a pull has just written. [`Database::checkpoint`] does it when there is time. Until then the log
 //! is a part of the database; it is moved in any case when it has grown to 4 MiB.
 //!
+//! The next process to open the database reads all of the log once before it reads anything else. So a pull that fetches
+//! something has a long log of earlier ones moved beside its work ([`Database::shorten_log`]), and a database without a
+//! log is looked at without any of this ([`Database::at_rest`]).
+//!
 //! # Reading only
 //! Where the file or its directory cannot be written, reads work and writes end in [`Error::ReadOnly`].
 
@@ -28,7 +32,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use r2d2::{ManageConnection as _, NopErrorHandler, Pool, PooledConnection};
 use r2d2_sqlite::SqliteConnectionManager;
@@ -37,12 +41,16 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use crate::error::{Error, Failure, Result, is_busy};
 use crate::migrations;
+use crate::rest::{Busy, Opened, Rest};
 
 /// How long a call waits for other processes before it gives up with [`Error::Locked`].
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The pause between tries where SQLite itself does not wait.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// A log of so many bytes is long: 64 pages.
+const LONG_LOG: u64 = 256 << 10;
 
 /// How many reading connections a process has at most, besides the first one.
 const READERS: u32 = 8;
@@ -64,6 +72,11 @@ struct Inner {
     mode: Mode,
     first: Mutex<Connection>,
     readers: OnceLock<Pool<SqliteConnectionManager>>,
+    /// What keeps others from changing the file, where it is read without SQLite's own locks.
+    rest: Option<Rest>,
+    _opened: Option<Opened>,
+    /// There to be dropped last.
+    closing: Option<Busy>,
 }
 
 /// How the file is opened.
@@ -75,6 +88,23 @@ enum Mode {
     Read,
     /// For reading where not even a lock can be taken: nobody may change the file meanwhile.
     Immutable,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Some(rest) = self.rest.take() else { return };
+        if let Some(busy) = Busy::begin() {
+            // The files are closed before the last field is dropped.
+            (self.rest, self.closing) = (Some(rest), Some(busy));
+            return;
+        }
+        rest.leak();
+        if let Ok(stand_in) = Connection::open_in_memory() {
+            let first = self.first.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(std::mem::replace(first, stand_in));
+        }
+        std::mem::forget(self.readers.take());
+    }
 }
 
 impl fmt::Debug for Database {
@@ -158,6 +188,36 @@ impl Database {
         }
     }
 
+    /// Moves a log that has become long into the file, so that the next process has less to read; waits for the disk.
+    ///
+    /// Nobody waits for it meanwhile, neither readers nor the writers of this process: it has a connection of its own.
+    /// What is still read by others stays for another time.
+    pub fn shorten_log(&self) -> Result<()> {
+        if self.is_read_only() || log_length(self.path()).unwrap_or(0) < LONG_LOG {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let moved = manager(self.path(), self.inner.mode)
+            .connect()
+            .and_then(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+        match moved {
+            Err(error) if is_busy(&error) => Ok(()),
+            moved => moved.map_err(|error| Error::sqlite(self.path(), "shorten its log", started.elapsed(), error)),
+        }
+    }
+
+    /// Returns whether there is a log that nobody has written to for `age`.
+    pub fn has_old_log(&self, age: Duration) -> bool {
+        let is_old = |written: SystemTime| {
+            SystemTime::now()
+                .duration_since(written)
+                .map_or(true, |found| found >= age)
+        };
+        !self.is_read_only()
+            && std::fs::metadata(log_path(self.path()))
+                .is_ok_and(|log| log.len() > 0 && log.modified().is_ok_and(is_old))
+    }
+
     /// Checks the whole file and every reference in it; returns one line for each fault, so nothing if it is sound.
     ///
     /// Reads all of the database: for a command that verifies, not for every start.
@@ -192,11 +252,35 @@ impl Database {
         }
     }
 
+    /// Opens the database at `path` for a look at it, if that takes no more than reading its file: it is of this version,
+    /// and its log is empty. `None` if not, or if anything is out of the ordinary: then [`Database::open`] tells.
+    ///
+    /// Until this value is dropped nobody moves a log into the file, so it is to be dropped soon; what others record
+    /// meanwhile is not seen, and nothing can be written. While this process has any database open in another way
+    /// there is `None`, too.
+    pub fn at_rest(path: impl AsRef<Path>) -> Option<Self> {
+        let path = absolute(path.as_ref()).ok()?;
+        let _busy = Busy::begin()?;
+        let rest = Rest::of(&path)?;
+        Self::open_with(&path, Mode::Immutable, Some(rest)).ok()
+    }
+
+    /// Returns whether this is one that [`Database::at_rest`] has opened.
+    pub fn is_at_rest(&self) -> bool {
+        self.inner.rest.is_some()
+    }
+
     fn open_in(path: &Path, mode: Mode) -> Result<Self> {
+        Self::open_with(path, mode, None)
+    }
+
+    fn open_with(path: &Path, mode: Mode, rest: Option<Rest>) -> Result<Self> {
+        let opened = rest.is_none().then(Opened::new);
         let manager = manager(path, mode);
         let mut connection = manager.connect().map_err(|error| opening(path, error))?;
         // Reading the header is what finds out whether this is a database, and whether it can be locked.
-        let found = migrations::user_version(&connection).map_err(|error| opening(path, error))?;
+        let header = read_header(&mut connection).map_err(|error| opening(path, error))?;
+        let found = header.version;
         let supported = migrations::latest_version();
         if found > supported {
             return Err(Error::Newer {
@@ -205,12 +289,7 @@ impl Database {
                 supported,
             });
         }
-        let tables: i64;
-        let ours = {
-            let read = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-            tables = read("SELECT count(*) FROM sqlite_schema").map_err(|error| opening(path, error))?;
-            read("PRAGMA application_id").map_err(|error| opening(path, error))? == migrations::APPLICATION_ID
-        };
+        let (ours, tables) = (header.application == migrations::APPLICATION_ID, header.tables);
         let fresh = found == 0 && tables == 0;
         if !ours && !fresh {
             return Err(Error::Foreign { path: path.to_owned() });
@@ -239,6 +318,9 @@ impl Database {
             mode,
             first: Mutex::new(connection),
             readers: OnceLock::new(),
+            rest,
+            _opened: opened,
+            closing: None,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -335,6 +417,26 @@ impl Database {
         })?;
         Ok(Reader::Pooled(pooled))
     }
+}
+
+/// What the header of the file says, and how many tables there are.
+struct Header {
+    version: i64,
+    application: i64,
+    tables: i64,
+}
+
+/// Reads all of it in one transaction: each takes a lock, and gives it back.
+fn read_header(connection: &mut Connection) -> rusqlite::Result<Header> {
+    let transaction = connection.transaction()?;
+    let read = |sql: &str| transaction.query_row(sql, [], |row| row.get(0));
+    let header = Header {
+        version: migrations::user_version(&transaction)?,
+        application: read("PRAGMA application_id")?,
+        tables: read("SELECT count(*) FROM sqlite_schema")?,
+    };
+    transaction.commit()?;
+    Ok(header)
 }
 
 /// A connection for a read.
@@ -448,9 +550,18 @@ fn cannot_write(error: &Error) -> bool {
 
 /// Returns whether a log with something in it lies beside the database.
 fn has_log(path: &Path) -> bool {
+    log_length(path).is_some_and(|length| length > 0)
+}
+
+/// Returns the length of the log in bytes, if there is one.
+pub(crate) fn log_length(path: &Path) -> Option<u64> {
+    std::fs::metadata(log_path(path)).ok().map(|log| log.len())
+}
+
+fn log_path(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    std::fs::metadata(log).is_ok_and(|metadata| metadata.len() > 0)
+    log.into()
 }
 
 fn immutable_uri(path: &Path) -> PathBuf {

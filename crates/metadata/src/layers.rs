@@ -12,24 +12,35 @@ use crate::records::{
 use crate::{Database, blobs, columns};
 
 impl Database {
-    /// Records one finished layer in one transaction: call it once blob and directory are at their final paths.
+    /// Records one finished layer as [`record_layers`](Self::record_layers) does.
+    pub fn record_layer(&self, commit: &LayerCommit) -> Result<()> {
+        self.record_layers(std::slice::from_ref(commit))
+    }
+
+    /// Records finished layers in one transaction: call it once blobs and directories are at their final paths.
     ///
     /// Anything recorded before under the same keys is replaced, except that a layer which was only read has nothing to add to
     /// the summary of one that was extracted.
-    pub fn record_layer(&self, commit: &LayerCommit) -> Result<()> {
-        let root = commit
-            .directory
-            .as_ref()
-            .map(|directory| self.root_bytes(&directory.place.root))
-            .transpose()?;
-        self.write("record a layer", |transaction| {
-            insert_layer(transaction, &commit.layer, commit.directory.is_some())?;
-            insert_source(transaction, &commit.source)?;
-            if let Some(blob) = &commit.blob {
-                blobs::insert(transaction, blob)?;
-            }
-            if let (Some(directory), Some(root)) = (&commit.directory, &root) {
-                insert_directory(transaction, directory, root, &commit.layer.summary)?;
+    pub fn record_layers(&self, commits: &[LayerCommit]) -> Result<()> {
+        let roots = commits
+            .iter()
+            .map(|commit| {
+                let directory = commit.directory.as_ref();
+                directory
+                    .map(|directory| self.root_bytes(&directory.place.root))
+                    .transpose()
+            })
+            .collect::<Result<Vec<_>>>()?;
+        self.write("record layers", |transaction| {
+            for (commit, root) in commits.iter().zip(&roots) {
+                insert_layer(transaction, &commit.layer, commit.directory.is_some())?;
+                insert_source(transaction, &commit.source)?;
+                if let Some(blob) = &commit.blob {
+                    blobs::insert(transaction, blob)?;
+                }
+                if let (Some(directory), Some(root)) = (&commit.directory, root) {
+                    insert_directory(transaction, directory, root, &commit.layer.summary)?;
+                }
             }
             Ok(())
         })

@@ -42,6 +42,7 @@ mod leases;
 mod migrations;
 mod records;
 mod remove;
+mod rest;
 pub mod schema;
 mod whole;
 

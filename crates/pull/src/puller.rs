@@ -236,6 +236,9 @@ impl Puller {
             if let Err(error) = store.settle(SETTLE_AFTER) {
                 tracing::warn!(%error, "what was pulled earlier could not be flushed to the disk");
             }
+            if let Err(error) = store.shorten_log() {
+                tracing::debug!(%error, "the log of the database stays long");
+            }
         });
     }
 

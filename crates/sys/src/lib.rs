@@ -14,6 +14,7 @@
 //! | `mount` | [`mount_overlay`]: many directories shown as one |
 //! | `namespace` | [`spawn_with_overlay`]: a command that alone sees such a mount |
 //! | `order` | [`enter`]: the order in which kinds of locks are taken, checked in debug builds |
+//! | `range` | [`RangeLock`]: shared locks on ranges of files whose format says what they mean |
 //! | `remove` | [`remove_tree`]: deletes a tree, however deep and whatever its modes |
 //! | `usage` | [`DiskUsage`]: the room that files take |
 //! | `sync` | [`sync_filesystem`], [`sync_directory`], [`boot_id`]: what has reached the disk, and since when |
@@ -41,6 +42,7 @@ mod lock;
 mod mount;
 mod namespace;
 mod order;
+mod range;
 mod remove;
 mod sync;
 mod timings;
@@ -60,6 +62,7 @@ pub use lock::{FileLock, lock_holder};
 pub use mount::{Overlay, is_initial_user_namespace, mount_namespace, mount_overlay, unmount_at};
 pub use namespace::spawn_with_overlay;
 pub use order::{Entered, LockRank, enter};
+pub use range::RangeLock;
 pub use remove::{remove_tree, remove_tree_at};
 pub use sync::{boot_id, sync_directory, sync_file, sync_filesystem};
 pub use timings::{Part, PartTimes, Span, Stage, StageTimes, Timings, TimingsReport, Track, TrackTimes, Wait};

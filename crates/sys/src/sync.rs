@@ -5,7 +5,7 @@
 //! lost.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -17,7 +17,12 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Returns the kernel's identifier of this boot: a UUID that changes with every boot.
 pub fn boot_id() -> Result<String> {
     let path = Path::new(BOOT_ID);
-    let text = std::fs::read_to_string(path).map_err(Error::on("read", path))?;
+    // One read gives all of it, and every pull begins with this.
+    let mut buffer = [0; 64];
+    let length = File::open(path)
+        .and_then(|mut file| file.read(&mut buffer))
+        .map_err(Error::on("read", path))?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
     let id = text.trim();
     if id.is_empty() {
         return Err(Error::new(

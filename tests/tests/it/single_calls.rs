@@ -301,3 +301,44 @@ fn real_a_filesystem_that_does_not_tell_case_is_refused() {
     home.pull(&reference);
     assert_whole(&home, "refused, and pulled again");
 }
+
+/// What the pull of an image that is complete costs beyond `--version`: what a look takes, whatever was pulled before.
+#[test]
+fn real_a_warm_pull_takes_few_system_calls() {
+    /// With the database at rest. There are some for each directory above the store, and five that an optimised build leaves out.
+    const AT_REST: usize = 90;
+    /// With what pulls have left in the log of the database: sixty layers take nine hundred pages of it if each is recorded alone.
+    const AFTER_PULLS: usize = 600;
+    let home = Home::new();
+    let count = |arguments: &[&str]| {
+        let trace = home.path("trace");
+        let run = home.unlade(arguments.iter().copied());
+        run.under_strace(&["-o", trace.to_str().unwrap()]).run().success();
+        let text = fs::read(&trace).unwrap();
+        String::from_utf8_lossy(&text)
+            .lines()
+            .filter(|line| line.contains(") "))
+            .count()
+    };
+    let (_registry, reference) = serve(&fixtures::web());
+    let (_other, many) = serve(&fixtures::many());
+    home.pull(&many);
+    home.pull(&reference);
+    let start = count(&["--version"]);
+    let pull = ["pull", reference.as_str()];
+    let with_log = count(&pull);
+    assert!(with_log <= start + AFTER_PULLS, "{start} and {with_log}");
+
+    // A minute later.
+    let log = fs::File::options()
+        .write(true)
+        .open(home.store().join("metadata.db-wal"))
+        .unwrap();
+    log.set_modified(std::time::SystemTime::now() - std::time::Duration::from_mins(2))
+        .unwrap();
+    drop(log);
+    home.unlade(pull).run().success();
+    let at_rest = count(&pull);
+    assert!(at_rest <= start + AT_REST, "{start} and {at_rest}");
+    println!("{start} for the version, {with_log} with a log, {at_rest} at rest");
+}

@@ -38,7 +38,7 @@ pub(crate) fn run(session: &Session, arguments: &arguments::Import) -> Result<()
     let store = session.store()?;
     let progress = session.progress_of(Words::IMPORT, mode(session, arguments.progress));
     let importer = Importer::new(store.clone())
-        .with_budget(Budget::new(session.settings.budget))
+        .with_budget(Budget::new(session.settings.budget.limits()))
         .with_observer(Arc::new(progress.watcher()));
     let result = interrupt::run(None, async {
         Ok(importer.import(origin, name.as_ref(), &options).await?)

@@ -63,6 +63,17 @@ fn images(
 ) -> Result<(), Error> {
     let mut track = measurement.track();
     track.busy(stages::LOOK_UP);
+    if let Some(store) = session.store_at_rest()?
+        && let Some(pulled) = find_local(&store, references, options)?
+    {
+        drop(track);
+        let pulled = PulledImages::new(session, &store, pulled)?;
+        session.print(&pulled)?;
+        let mut track = measurement.track();
+        track.busy(stages::FLUSH);
+        session.settle_at_rest(store, &pulled.into_images());
+        return Ok(());
+    }
     let store = session.store()?;
     let found = find_local(&store, references, options)?;
     drop(track);
@@ -109,7 +120,7 @@ pub(super) fn fetch(
     let progress = session.progress(mode(session, shown));
     let client = session.client(references.iter().map(Reference::registry), &progress.watcher())?;
     let mut puller = Puller::new(store, client)
-        .with_budget(Budget::new(session.settings.budget))
+        .with_budget(Budget::new(session.settings.budget.limits()))
         .with_observer(Arc::new(progress.watcher()));
     if let Some(timings) = timings {
         puller = puller.with_timings(timings.clone());
@@ -154,7 +165,7 @@ fn artifacts(
     let progress = session.progress(mode(session, arguments.progress));
     let client = session.client(references.iter().map(Reference::registry), &progress.watcher())?;
     let mut puller = Puller::new(store.clone(), client)
-        .with_budget(Budget::new(session.settings.budget))
+        .with_budget(Budget::new(session.settings.budget.limits()))
         .with_observer(Arc::new(progress.watcher()));
     if let Some(timings) = measurement.timings() {
         puller = puller.with_timings(timings.clone());

@@ -80,7 +80,7 @@ fn bring_back(session: &Session, store: &Store, lost: &[Lost]) -> Result<Vec<Res
     });
     let registries = lost.iter().map(|lost| lost.repository().registry());
     let puller = Puller::new(store.clone(), session.client(registries, &progress.watcher())?)
-        .with_budget(Budget::new(session.settings.budget))
+        .with_budget(Budget::new(session.settings.budget.limits()))
         .with_observer(Arc::new(progress.watcher()));
     let limits = &session.settings.limits;
     let result = interrupt::run(session.settings.network.limit, async {

@@ -10,5 +10,6 @@ mod layers;
 mod leases;
 mod opening;
 mod removal;
+mod rest;
 mod schema;
 mod support;

@@ -40,6 +40,7 @@ use crate::settings::Settings;
 use crate::stderr::Stderr;
 
 fn main() -> ExitCode {
+    unlade_sys::give_large_memory_back();
     let environment = Environment::of_process();
     let line: Vec<OsString> = std::env::args_os().collect();
     let arguments = match read(&line) {

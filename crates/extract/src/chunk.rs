@@ -1,8 +1,9 @@
 //! Buffers of uncompressed bytes that go round between the threads of one layer.
 //!
-//! A fixed number of buffers exists for a layer. The decompressor takes a free one, fills it and shares it; when the last
-//! of its readers is done, the buffer goes back by itself. So memory is bounded, nothing is copied between the threads,
-//! and a slow reader makes the decompressor wait for a free buffer.
+//! A layer has a few buffers, and a few more while the layers of the process together have not too many ([`crate::spare`]).
+//! The decompressor takes a free one, fills it and shares it; when the last of its readers is done, the buffer goes back by
+//! itself. So memory is bounded, nothing is copied between the threads, and a slow reader makes the decompressor wait for a
+//! free buffer.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -10,10 +11,15 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, RecvError, Sender};
 use unlade_sys::{Stage, Track, Wait};
 
+use crate::spare::{self, Spare, Taken};
+
 /// Bytes in one buffer: large enough that a thread switch per buffer costs nothing, small enough for the cache.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Buffers of one layer: 1.75 MiB together.
+/// Buffers that one layer always has: one that is filled and one for each that reads.
+const ALWAYS: usize = 3;
+
+/// Buffers of one layer at most: 1.75 MiB together. More are not faster.
 pub(crate) const CHUNKS: usize = 7;
 
 /// So many filled buffers wait for one reader when that is what holds up the layer.
@@ -24,16 +30,22 @@ pub(crate) const CHUNKS_AWAITED: usize = CHUNKS / 2;
 pub(crate) struct Pool {
     free: Receiver<Box<[u8]>>,
     back: Sender<Box<[u8]>>,
-    unmade: usize,
+    made: usize,
+    spare: Taken<'static>,
 }
 
 impl Pool {
     pub(crate) fn new() -> Self {
+        Self::within(&spare::OF_PROCESS)
+    }
+
+    fn within(spare: &'static Spare) -> Self {
         let (back, free) = crossbeam_channel::bounded(CHUNKS);
         Self {
             free,
             back,
-            unmade: CHUNKS,
+            made: 0,
+            spare: Taken::none(spare),
         }
     }
 
@@ -42,8 +54,8 @@ impl Pool {
         if let Ok(buffer) = self.free.try_recv() {
             return buffer;
         }
-        if self.unmade > 0 {
-            self.unmade -= 1;
+        if self.made < ALWAYS || (self.made < CHUNKS && self.spare.more()) {
+            self.made += 1;
             return vec![0; CHUNK_BYTES].into_boxed_slice();
         }
         track.wait(stage, Wait::Output);
@@ -106,4 +118,39 @@ pub(crate) fn receive(messages: &Receiver<Message>, track: &mut Track, stage: St
         track.bytes(stage, chunk.len() as u64);
     }
     Ok(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::INFLATE;
+
+    /// Takes buffers until there is none to be had at once.
+    fn fill(pool: &mut Pool) -> Vec<Arc<Chunk>> {
+        let mut chunks = Vec::new();
+        while pool.made < ALWAYS || (pool.made < CHUNKS && pool.spare.left() > 0) {
+            let buffer = pool.take(&mut Track::off(), INFLATE);
+            chunks.push(pool.share(buffer, 1));
+        }
+        chunks
+    }
+
+    #[test]
+    fn a_layer_has_what_it_needs_and_shares_the_rest() {
+        static SPARE: Spare = Spare::new(5);
+        let mut first = Pool::within(&SPARE);
+        let chunks = fill(&mut first);
+        assert_eq!(chunks.len(), CHUNKS);
+        let mut second = Pool::within(&SPARE);
+        assert_eq!(fill(&mut second).len(), ALWAYS + 1);
+        let mut third = Pool::within(&SPARE);
+        assert_eq!(fill(&mut third).len(), ALWAYS);
+        // What the first has is used again, and is the others' when its layer is over.
+        drop(chunks);
+        let _buffer = first.take(&mut Track::off(), INFLATE);
+        assert_eq!((first.made, SPARE.left()), (CHUNKS, 0));
+        drop((first, second));
+        assert_eq!(SPARE.left(), 5);
+        assert_eq!(fill(&mut third).len(), CHUNKS);
+    }
 }

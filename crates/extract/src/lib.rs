@@ -9,8 +9,8 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | `pipeline`, `chunk`, `stream` | the threads of one layer and the buffers between them |
-//! | `inflate` | gzip, zstd or nothing |
+//! | `pipeline`, `chunk`, `spare`, `stream` | the threads of one layer and the buffers between them |
+//! | `inflate`, `window` | gzip, zstd or nothing |
 //! | `tar` | the reading half: blocks → entries |
 //! | `entry` | the seam: [`Entry`], [`EntrySink`] |
 //! | `stages` | what is measured of a layer |
@@ -36,10 +36,12 @@ mod pipeline;
 mod progress;
 mod raw_path;
 mod report;
+mod spare;
 pub mod stages;
 mod stream;
 mod summary;
 mod tar;
+mod window;
 
 use std::io::Read;
 use std::panic::resume_unwind;
@@ -62,6 +64,7 @@ pub use crate::progress::{Progress, Total};
 pub use crate::raw_path::{EscapeError, RawPath};
 pub use crate::report::{Content, LayerReport};
 pub use crate::summary::{Count, LowerHardLink, Note, Summary};
+pub use crate::window::{WINDOW_HEAD_BYTES, window_bytes};
 
 /// Extracts the layer that `input` delivers into the directory `target`, which should be empty.
 ///

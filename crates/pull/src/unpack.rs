@@ -1,12 +1,12 @@
 //! One layer's bytes, from a file or from behind a download, into a staged tree.
 
-use std::io::Read;
+use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use unlade_extract::{LayerReport, Progress};
+use unlade_extract::{LayerReport, Progress, WINDOW_HEAD_BYTES};
 use unlade_images::{LayerWork, StagedLayer};
-use unlade_oci::Descriptor;
+use unlade_oci::{Compression, Descriptor};
 use unlade_sys::{Track, Wait};
 
 use crate::error::{Cause, Error, Stage};
@@ -46,9 +46,16 @@ pub(crate) async fn consume(
     let algorithms = (blob.digest.algorithm(), work.diff_id().algorithm());
     let stager = work.stager();
     let (options, sampled) = (context.options.clone(), progress.clone());
+    // A window of gzip is not worth to be counted.
+    let is_counted = blob.media_type.compression_hint() != Some(Compression::Gzip);
+    let budget = context.budget.clone();
     let result = context
         .spawner
         .run(move || -> Result<_, Cause> {
+            track.wait(READ, Wait::Input);
+            let (input, head) = if is_counted { peek(input) } else { (input, Vec::new()) };
+            track.wait(READ, Wait::Permit);
+            let _window = budget.window(unlade_extract::window_bytes(&head), || progress.is_cancelled());
             drop(track);
             let (blob, diff) = algorithms;
             let Some(stager) = stager else {
@@ -78,6 +85,24 @@ pub(crate) async fn consume(
         })?;
     task.done();
     Ok(consumed)
+}
+
+/// Reads the first bytes of `input`, and returns an input that begins with them again. If they cannot be read, that is told where
+/// the others are read.
+fn peek(mut input: Box<dyn Read + Send>) -> (Box<dyn Read + Send>, Vec<u8>) {
+    let mut head = Vec::with_capacity(WINDOW_HEAD_BYTES);
+    let failure = (&mut input).take(WINDOW_HEAD_BYTES as u64).read_to_end(&mut head).err();
+    let input = Cursor::new(head.clone()).chain(Failing(failure)).chain(input);
+    (Box::new(input), head)
+}
+
+/// An input that fails once, or is empty.
+struct Failing(Option<io::Error>);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
 }
 
 /// Makes of a report without digests what a report of the right content would say.

@@ -11,6 +11,7 @@
 //! | `atomic` | [`write_atomic`], [`rename_no_replace`], [`exchange`]: what becomes visible, becomes visible whole |
 //! | `confine` | [`confine_thread`]: a second wall round a thread that works for strangers |
 //! | `lock` | [`FileLock`]: advisory locks that die with their holder |
+//! | `memory` | [`give_large_memory_back`]: what the allocator keeps |
 //! | `mount` | [`mount_overlay`]: many directories shown as one |
 //! | `namespace` | [`spawn_with_overlay`]: a command that alone sees such a mount |
 //! | `order` | [`enter`]: the order in which kinds of locks are taken, checked in debug builds |
@@ -23,7 +24,7 @@
 //! | `host` | [`free_space`], [`is_root`], [`create_private_dir`] |
 //!
 //! **Invariant:** this is the only crate of the workspace that may hold `unsafe` code, and a module that does opts in
-//! with a reason. Two do, `namespace` and `userns`; `rustix` covers all else.
+//! with a reason. Three do, `memory`, `namespace` and `userns`; `rustix` covers all else.
 //!
 //! **Invariant:** nothing here knows what an image, a layer or a blob is.
 
@@ -39,6 +40,7 @@ mod dir;
 mod error;
 mod host;
 mod lock;
+mod memory;
 mod mount;
 mod namespace;
 mod order;
@@ -59,6 +61,7 @@ pub use dir::*;
 pub use error::{Error, Result};
 pub use host::{FreeSpace, create_dir, create_private_dir, free_space, is_network_filesystem, is_root};
 pub use lock::{FileLock, lock_holder};
+pub use memory::give_large_memory_back;
 pub use mount::{Overlay, is_initial_user_namespace, mount_namespace, mount_overlay, unmount_at};
 pub use namespace::spawn_with_overlay;
 pub use order::{Entered, LockRank, enter};

@@ -16,6 +16,7 @@ mod full;
 mod import;
 mod interop;
 mod interruptions;
+mod memory;
 mod offline;
 mod ordinary_user;
 mod ownership;

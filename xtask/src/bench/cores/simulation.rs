@@ -17,8 +17,8 @@ const THREADS: [(&str, &[&str]); 5] = [
     ("making small files", &["small-files"]),
 ];
 
-/// Layers at once, at least.
-const WORKERS: usize = 2;
+/// Layers at once: two for each core, but no fewer and no more than these.
+const WORKERS: std::ops::RangeInclusive<usize> = 4..=16;
 
 /// All that a pull has to do.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Work {
         let mut running: Vec<(&Layer, f64)> = Vec::new();
         let mut seconds = self.alone;
         loop {
-            while running.len() < cores.max(WORKERS)
+            while running.len() < (2 * cores).clamp(*WORKERS.start(), *WORKERS.end())
                 && let Some(layer) = waiting.next()
             {
                 running.push((layer, 1.0));

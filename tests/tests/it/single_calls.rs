@@ -2,6 +2,7 @@
 //!
 //! Debian's `strace` lets the call fail. How many calls of each kind are chosen is set by `UNLADE_TEST_CALLS`.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -50,13 +51,29 @@ fn image() -> Image {
 }
 
 /// Returns the lines of the trace that tell of a call that was made to fail.
+///
+/// A call during which another thread made one takes two lines, and only the first says on which file it is.
 fn failed_calls(trace: &Path) -> Vec<String> {
     let text = fs::read(trace).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    text.lines()
-        .filter(|line| line.contains("(INJECTED)"))
-        .map(str::to_owned)
-        .collect()
+    let mut begun = HashMap::new();
+    let mut failed = Vec::new();
+    for line in text.lines() {
+        let thread = line.split(' ').next().unwrap_or_default();
+        if let Some(call) = line.strip_suffix("<unfinished ...>") {
+            begun.insert(thread, call);
+            continue;
+        }
+        let call = if line.contains(" resumed>") {
+            begun.remove(thread)
+        } else {
+            None
+        };
+        if line.contains("(INJECTED)") {
+            failed.push(format!("{}{line}", call.unwrap_or_default()));
+        }
+    }
+    failed
 }
 
 #[test]

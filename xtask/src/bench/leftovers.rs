@@ -141,7 +141,15 @@ mod tests {
 
         let (status, mount) = stopped_by(Signal::KILL, &work);
         assert!(!status.success() && is_mounted(&mount) && has_loop_device(&work));
-        let _lock = claim(&work).unwrap();
+        // A child that was being started holds the lock until it is.
+        let since = Instant::now();
+        let claimed = loop {
+            match claim(&work) {
+                Err(_) if since.elapsed() < Duration::from_secs(30) => std::thread::sleep(Duration::from_millis(20)),
+                claimed => break claimed,
+            }
+        };
+        let _lock = claimed.unwrap();
         assert!(!mount.exists() && !has_loop_device(&work));
     }
 }

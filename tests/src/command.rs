@@ -6,6 +6,7 @@ use std::io::{Seek as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -212,7 +213,7 @@ impl Running {
                 self.line,
                 self.stderr()
             );
-            std::thread::sleep(Duration::from_millis(2));
+            thread::sleep(Duration::from_millis(2));
         };
         Finished {
             took: self.started.elapsed(),
@@ -244,8 +245,18 @@ impl Running {
         self.child.try_wait().expect("a child can be waited for").is_none()
     }
 
-    /// Returns how many bytes of memory the process had at most so far, its threads together; none if it has ended.
-    pub fn peak_memory(&self) -> Option<u64> {
+    /// Waits for the end, and returns how many bytes of memory the process had at most, its threads together.
+    pub fn wait_for_peak(mut self) -> (Finished, u64) {
+        let mut peak = 0;
+        while self.goes_on() {
+            // None in the moment in which it ends.
+            peak = self.peak_memory().unwrap_or_default().max(peak);
+            thread::sleep(Duration::from_millis(1));
+        }
+        (self.wait(), peak)
+    }
+
+    fn peak_memory(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;

@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::thread;
-use std::time::Duration;
 
 use unlade_test_support::{Compression, FakeRegistry, ImageBuilder, Layer, LayerBuilder};
 use unlade_tests::Home;
@@ -15,10 +13,16 @@ const MEMORY: u64 = 64 << 20;
 const WINDOW_LOG: u32 = 23;
 const LAYERS: u8 = 16;
 
+/// Files of each layer, all of whose names are remembered.
+const FILES: u32 = 500;
+
 /// Returns a layer whose decompressor needs all of its window.
 fn wide(number: u8) -> Layer {
     let content = vec![number; 10 << 20];
-    let raw = LayerBuilder::new().file(format!("{number}"), content).tar();
+    let large = LayerBuilder::new().file(format!("{number}"), content);
+    let raw = (0..FILES)
+        .fold(large, |layer, file| layer.file(format!("d/{file}"), "small"))
+        .tar();
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
     encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG)).unwrap();
     encoder.write_all(&raw).unwrap();
@@ -33,15 +37,8 @@ fn many_layers_with_large_windows_take_little_memory() {
     let home = Home::new();
     let config = home.path("config.toml");
     fs::write(&config, "workers = 16\n").unwrap();
-    let mut pull = home
-        .unlade(["pull", &registry.reference("wide", "1")])
-        .env("UNLADE_CONFIG", &config)
-        .start();
-    let mut peak = 0;
-    while pull.goes_on() {
-        peak = pull.peak_memory().unwrap_or_default().max(peak);
-        thread::sleep(Duration::from_millis(1));
-    }
-    pull.wait().success();
+    let pull = home.unlade(["pull", &registry.reference("wide", "1")]);
+    let (pull, peak) = pull.env("UNLADE_CONFIG", &config).start().wait_for_peak();
+    pull.success();
     assert!(peak > 0 && peak < MEMORY, "{peak} bytes");
 }

@@ -2,7 +2,6 @@
 
 use std::io::{PipeWriter, Write as _};
 use std::thread;
-use std::time::Duration;
 
 use serde_json::json;
 use tar::{Builder, Header};
@@ -60,14 +59,10 @@ fn write_zeros(out: PipeWriter, size: u64) {
 fn a_gibibyte_through_a_pipe_takes_little_memory() {
     let home = Home::new();
     let (reader, writer) = std::io::pipe().unwrap();
-    let mut import = home.unlade(["import", "-", "--no-extract"]).stdin_from(reader).start();
+    let import = home.unlade(["import", "-", "--no-extract"]).stdin_from(reader).start();
     let writing = thread::spawn(move || write_zeros(writer, 1 << 30));
-    let mut peak = 0;
-    while import.goes_on() {
-        peak = import.peak_memory().unwrap_or_default().max(peak);
-        thread::sleep(Duration::from_millis(10));
-    }
-    import.wait().success();
+    let (import, peak) = import.wait_for_peak();
+    import.success();
     writing.join().unwrap();
     assert!(peak > 0 && peak < MEMORY, "{peak} bytes");
     assert_eq!(home.images(), ["docker.io/library/zeros:1"]);

@@ -15,9 +15,19 @@ use unlade_metadata::{Database, Error, LayerCommit};
 const WAIT: Duration = Duration::from_millis(100);
 
 /// Records layers. Clones share what waits.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     shared: Arc<Shared>,
+    patience: Duration,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self {
+            shared: Arc::default(),
+            patience: WAIT,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +92,7 @@ impl Recorder {
     /// # Errors
     /// The database cannot be written. One layer that cannot be recorded keeps no other from it.
     pub(crate) fn record(&self, database: &Database, commit: LayerCommit) -> Result<(), Error> {
-        let deadline = Instant::now() + WAIT;
+        let deadline = Instant::now() + self.patience;
         let mut state = self.shared.lock();
         let turn = state.next;
         state.next += 1;
@@ -95,7 +105,7 @@ impl Recorder {
             let left = deadline.saturating_duration_since(Instant::now());
             let is_due = left.is_zero() || state.waits_for_nobody();
             if state.is_recording {
-                state = self.wait(state, WAIT);
+                state = self.wait(state, self.patience);
             } else if is_due {
                 state = self.record_waiting(state, database);
             } else {
@@ -177,11 +187,19 @@ mod tests {
         }
     }
 
+    /// One that waits for others for longer than any test may take.
+    fn patient() -> Recorder {
+        Recorder {
+            patience: Duration::from_hours(1),
+            ..Recorder::default()
+        }
+    }
+
     #[test]
     fn all_are_recorded_and_one_that_cannot_be_is_alone() {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(directory.path().join("metadata.db")).unwrap();
-        let recorder = Recorder::default();
+        let recorder = patient();
         let names: Vec<String> = (0..24).map(|at| at.to_string()).collect();
         let under_way: Vec<_> = names.iter().map(|_| recorder.begin()).collect();
         std::thread::scope(|scope| {
@@ -206,20 +224,34 @@ mod tests {
     }
 
     #[test]
-    fn one_that_waits_for_nobody_is_recorded_at_once() {
+    fn nobody_waits_when_all_others_have_ended() {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(directory.path().join("metadata.db")).unwrap();
-        let recorder = Recorder::default();
+        let recorder = patient();
         let idle = recorder.begin();
         std::thread::scope(|scope| {
             let (waiting, database) = (recorder.clone(), &database);
-            scope.spawn(move || {
+            let recorded = scope.spawn(move || {
                 let _under_way = waiting.begin();
                 waiting.record(database, commit("one")).unwrap();
             });
-            // Whether this ends before or after, nobody is left to wait for.
+            while recorder.shared.lock().waiting.is_empty() {
+                std::thread::yield_now();
+            }
+            assert!(!recorded.is_finished());
             drop(idle);
         });
+        assert!(database.layer(&digest("one")).unwrap().is_some());
+    }
+
+    #[test]
+    fn others_that_take_long_are_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(directory.path().join("metadata.db")).unwrap();
+        let recorder = Recorder::default();
+        let _idle = recorder.begin();
+        let _under_way = recorder.begin();
+        recorder.record(&database, commit("one")).unwrap();
         assert!(database.layer(&digest("one")).unwrap().is_some());
     }
 }

@@ -265,11 +265,6 @@ impl Database {
         Self::open_with(&path, Mode::Immutable, Some(rest)).ok()
     }
 
-    /// Returns whether this is one that [`Database::at_rest`] has opened.
-    pub fn is_at_rest(&self) -> bool {
-        self.inner.rest.is_some()
-    }
-
     fn open_in(path: &Path, mode: Mode) -> Result<Self> {
         Self::open_with(path, mode, None)
     }

@@ -1,5 +1,6 @@
 //! Pulls that succeed, from the fake registry, by whoever runs the tests.
 
+use std::fs;
 use std::time::Duration;
 
 use unlade_test_support::{
@@ -85,6 +86,33 @@ fn a_removal_leaves_the_store_as_it_was() {
     assert!(removed.stdout.contains(&reference), "{removed}");
     assert_eq!(home.leftovers(), before);
     assert_eq!(home.images(), [registry.reference("other", "latest")]);
+}
+
+#[test]
+fn a_long_log_is_emptied_beside_the_next_download() {
+    /// From how many bytes on a log is long.
+    const LONG: u64 = 256 << 10;
+    let registry = FakeRegistry::start();
+    let home = Home::new();
+    let length = |name: &str| fs::metadata(home.store().join(name)).unwrap().len();
+    let pull = |number: u32| {
+        let layer = LayerBuilder::new().file("number", number.to_string());
+        let image = ImageBuilder::new().layer(layer.build(Compression::Gzip)).build();
+        registry.push("app", &number.to_string(), &image);
+        home.pull(&registry.reference("app", &number.to_string()));
+    };
+    let mut pulled = 0;
+    while pulled == 0 || length("metadata.db-wal") < LONG {
+        pull(pulled);
+        pulled += 1;
+    }
+    let before = length("metadata.db");
+    pull(pulled);
+    let after = length("metadata.db");
+    assert!(
+        after > before,
+        "{after} bytes in the database as before, after {pulled} pulls"
+    );
 }
 
 #[test]

@@ -27,8 +27,8 @@
 //! it, so that stores which share it agree.
 //!
 //! # Order of a commit
-//! Blob, then layer directory, then row, those of layers that end at about the same time in one transaction; at the end the image's rows in one transaction, then `index.json`. A removal goes the
-//! other way. So whatever is recorded is there, at every moment at which a process may die.
+//! Blob, then layer directory, then row, those of layers that end at about the same time in one transaction; at the end the
+//! image's rows in one transaction, then `index.json`. A removal goes the other way. So whatever is recorded is there, at every moment at which a process may die.
 
 mod artifacts;
 mod claim;

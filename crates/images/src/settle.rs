@@ -108,9 +108,7 @@ impl Store {
 }
 
 fn is_use_due(image: &Image) -> bool {
-    SystemTime::now()
-        .duration_since(image.last_used_at)
-        .map_or(true, |age| age >= USE_IS_NOTED_AFTER)
+    is_old(Some(image.last_used_at), USE_IS_NOTED_AFTER)
 }
 
 fn is_old(since: Option<SystemTime>, age: Duration) -> bool {

@@ -15,7 +15,7 @@ pub fn give_large_memory_back() {
     {
         #![expect(unsafe_code, reason = "there is no safe interface to the allocator's settings")]
         // SAFETY: it takes two numbers, and locks what it changes.
-        let accepted = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+        let accepted = unsafe { nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, LARGE) };
         debug_assert_eq!(accepted, 1, "a size that every glibc accepts");
     }
 }

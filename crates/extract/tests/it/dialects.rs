@@ -172,6 +172,12 @@ fn the_end() {
     assert_eq!(report.summary.count(Note::EndMarkerMissing), 1);
     let (report, _) = extracted(&LayerBuilder::new().file("f", "x").no_end_marker().raw_bytes([0; 512]));
     assert_eq!(report.summary.count(Note::EndMarkerMissing), 1);
+    // As `umoci insert` of 0.4 leaves it: nothing at all behind the last byte of the last file.
+    let mut tar = LayerBuilder::new().file("f", "x").no_end_marker().tar();
+    tar.truncate(513);
+    let (report, tree) = extracted(&LayerBuilder::new().raw_bytes(tar).no_end_marker());
+    assert_eq!(report.summary.count(Note::EndMarkerMissing), 1);
+    assert_eq!(tree.node("f").size, 1);
     let (report, tree) = extracted(&LayerBuilder::new().file("f", "x").after_end([0; 9000]));
     assert!(report.summary.notes.keys().all(|note| *note != Note::BytesAfterEnd));
     assert_eq!(tree.paths(), ["f"]);

@@ -719,11 +719,13 @@ fn truncation_at_any_block_is_an_error_or_the_missing_end_marker() {
         .symlink("b", "a")
         .entry(&Entry::file("c", "x").xattr("user.x", "y"))
         .tar();
+    // Behind the 700 bytes, and behind the one byte of the last file, only padding is missing.
+    let padding = [512 + 768, tar.len() - 1024 - 256];
     for length in (0..tar.len()).step_by(256) {
         let sandbox = Sandbox::new();
         match sandbox.extract_with(&tar[..length], &Options::default()) {
             Ok(report) => assert!(
-                report.summary.count(Note::EndMarkerMissing) == 1 && length % 512 == 0,
+                report.summary.count(Note::EndMarkerMissing) == 1 && (length % 512 == 0 || padding.contains(&length)),
                 "{length} of {}",
                 tar.len()
             ),

@@ -57,6 +57,23 @@ fn real_skopeos_archives_are_imported_and_read_again() {
     }
 }
 
+/// `umoci insert` of 0.4 leaves off everything behind the last byte of the last file, so that GNU tar refuses its layers.
+#[test]
+fn real_umocis_layers_without_an_end_are_imported() {
+    let work = tempfile::tempdir().unwrap();
+    let layout = work.path().join("layout");
+    let image = format!("{}:1", layout.display());
+    fs::write(work.path().join("file"), "x").unwrap();
+    let umoci = |arguments: &[&str]| real::output_of(Command::new("umoci").current_dir(work.path()).args(arguments));
+    umoci(&["init", "--layout", "layout"]);
+    umoci(&["new", "--image", &image]);
+    umoci(&["insert", "--rootless", "--image", &image, "file", "/usr/file"]);
+    let home = Home::new();
+    let pulled = imported(&home, &layout, &["--name", "example.com/inserted:1"]);
+    assert_eq!(fs::read(pulled.directories[0].join("usr/file")).unwrap(), b"x");
+    assert_sound(&home);
+}
+
 #[test]
 fn privileged_real_podmans_archives_are_imported() {
     let image = small(Compression::Gzip);

@@ -1,4 +1,4 @@
-//! Buffers of uncompressed bytes that go round between the threads of one layer.
+//! Buffers that go round between the threads of one layer: of uncompressed bytes, and of compressed ones to be hashed.
 //!
 //! A layer has a few buffers, and a few more while the layers of the process together have not too many ([`crate::spare`]).
 //! The decompressor takes a free one, fills it and shares it; when the last of its readers is done, the buffer goes back by
@@ -22,6 +22,12 @@ const ALWAYS: usize = 3;
 /// Buffers of one layer at most: 1.75 MiB together. More are not faster.
 pub(crate) const CHUNKS: usize = 7;
 
+/// Bytes in one buffer of compressed bytes.
+pub(crate) const INPUT_BYTES: usize = 128 * 1024;
+
+/// Buffers of compressed bytes of one layer: one that is decompressed, one that is hashed, and one between them.
+pub(crate) const INPUT_CHUNKS: usize = 3;
+
 /// So many filled buffers wait for one reader when that is what holds up the layer.
 pub(crate) const CHUNKS_AWAITED: usize = CHUNKS / 2;
 
@@ -30,21 +36,39 @@ pub(crate) const CHUNKS_AWAITED: usize = CHUNKS / 2;
 pub(crate) struct Pool {
     free: Receiver<Box<[u8]>>,
     back: Sender<Box<[u8]>>,
+    bytes: usize,
     made: usize,
+    /// How many there may be without asking.
+    always: usize,
+    /// How many there may be at all.
+    most: usize,
     spare: Taken<'static>,
 }
 
 impl Pool {
+    /// Makes one for uncompressed bytes, of [`CHUNK_BYTES`] each.
     pub(crate) fn new() -> Self {
         Self::within(&spare::OF_PROCESS)
     }
 
+    /// Makes one for compressed bytes, of [`INPUT_BYTES`] each.
+    pub(crate) fn of_input() -> Self {
+        Self::with(INPUT_BYTES, INPUT_CHUNKS, INPUT_CHUNKS, &spare::OF_PROCESS)
+    }
+
     fn within(spare: &'static Spare) -> Self {
-        let (back, free) = crossbeam_channel::bounded(CHUNKS);
+        Self::with(CHUNK_BYTES, ALWAYS, CHUNKS, spare)
+    }
+
+    fn with(bytes: usize, always: usize, most: usize, spare: &'static Spare) -> Self {
+        let (back, free) = crossbeam_channel::bounded(most);
         Self {
             free,
             back,
+            bytes,
             made: 0,
+            always,
+            most,
             spare: Taken::none(spare),
         }
     }
@@ -54,24 +78,29 @@ impl Pool {
         if let Ok(buffer) = self.free.try_recv() {
             return buffer;
         }
-        if self.made < ALWAYS || (self.made < CHUNKS && self.spare.more()) {
+        if self.made < self.always || (self.made < self.most && self.spare.more()) {
             self.made += 1;
-            return vec![0; CHUNK_BYTES].into_boxed_slice();
+            return vec![0; self.bytes].into_boxed_slice();
         }
         track.wait(stage, Wait::Output);
         // The pool holds a sender itself, so the channel cannot be closed.
         self.free
             .recv()
-            .unwrap_or_else(|_| vec![0; CHUNK_BYTES].into_boxed_slice())
+            .unwrap_or_else(|_| vec![0; self.bytes].into_boxed_slice())
     }
 
     /// Shares the first `length` bytes of `buffer`.
     pub(crate) fn share(&self, buffer: Box<[u8]>, length: usize) -> Arc<Chunk> {
-        Arc::new(Chunk {
+        Arc::new(self.fill(buffer, length))
+    }
+
+    /// Gives the first `length` bytes of `buffer` to one reader.
+    pub(crate) fn fill(&self, buffer: Box<[u8]>, length: usize) -> Chunk {
+        Chunk {
             buffer,
             length,
             back: self.back.clone(),
-        })
+        }
     }
 }
 
@@ -107,12 +136,26 @@ pub(crate) enum Message {
     End,
 }
 
-/// Receives a message, waiting for it in `stage` if need be, and is busy with that afterwards.
-pub(crate) fn receive(messages: &Receiver<Message>, track: &mut Track, stage: Stage) -> Result<Message, RecvError> {
+/// What is to be hashed.
+#[derive(Debug)]
+pub(crate) enum ToHash {
+    /// Bytes of the blob, from this position of the buffer on.
+    Blob(Chunk, usize),
+    /// Uncompressed bytes, which are those of the blob, too, if the blob is not compressed and has to be hashed by itself.
+    Raw(Arc<Chunk>, bool),
+}
+
+/// Receives a message, waiting for it in `stage` if need be.
+pub(crate) fn receive_any<T>(messages: &Receiver<T>, track: &mut Track, stage: Stage) -> Result<T, RecvError> {
     if track.is_on() && messages.is_empty() {
         track.wait(stage, Wait::Input);
     }
-    let message = messages.recv()?;
+    messages.recv()
+}
+
+/// Receives a message, waiting for it in `stage` if need be, and is busy with that afterwards.
+pub(crate) fn receive(messages: &Receiver<Message>, track: &mut Track, stage: Stage) -> Result<Message, RecvError> {
+    let message = receive_any(messages, track, stage)?;
     track.busy(stage);
     if let Message::Data(chunk) = &message {
         track.bytes(stage, chunk.len() as u64);

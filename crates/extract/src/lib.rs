@@ -99,12 +99,16 @@ pub fn extract_layer<R: Read + Send>(
 
 /// Does `work` on a thread that can write below `target` alone, or right here if there is none.
 ///
-/// A thread never gets its freedom back, so it is one of its own.
+/// A thread never gets its freedom back, so it is one of its own. It has an umask of its own as well, which takes nothing away, so
+/// that files need not be given their modes a second time.
 fn confined<T: Send>(target: Option<&Dir>, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     static SAID: Once = Once::new();
     let Some(target) = target else { return work() };
     thread::scope(|scope| {
         let thread = pipeline::spawn(scope, "unlade-extract", || {
+            if let Err(error) = unlade_sys::clear_umask_of_thread() {
+                tracing::debug!(%error, "modes are set in a second step");
+            }
             if let Err(error) = unlade_sys::confine_thread(target) {
                 SAID.call_once(|| tracing::info!(%error, "layers are extracted without Landlock as a second wall"));
             }

@@ -1,11 +1,12 @@
 //! The threads of one layer and what runs between them.
 //!
 //! ```text
-//! this thread:  input → hash of the blob → decompressor ─┬→ hasher thread:  hash of the raw bytes
-//!                                                        └→ files thread:   tar → entries → writer
+//! this thread:  input → decompressor ─┬→ hasher thread:  hash of the blob, hash of the raw bytes
+//!                                     └→ files thread:   tar → entries → writer
 //! ```
 //!
-//! The two others are started when the layer turns out to be large enough for them; until then the buffers wait.
+//! Decompressing one stream is a single chain, so its thread does nothing else. The two others are started when the layer turns
+//! out to be large enough for them; until then the buffers wait.
 //!
 //! The bytes go in shared buffers ([`crate::chunk`]), so both sides see them without a copy, and the number of buffers is
 //! what bounds memory. An uncompressed layer needs one hash if blob and diff ID use the same algorithm.
@@ -16,7 +17,9 @@
 //! caller.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -24,7 +27,7 @@ use crossbeam_channel::{Receiver, Sender};
 use unlade_oci::{Algorithm, Compression, Hasher};
 use unlade_sys::{Track, Wait};
 
-use crate::chunk::{CHUNK_BYTES, CHUNKS, Message, Pool, receive};
+use crate::chunk::{CHUNK_BYTES, CHUNKS, Chunk, INPUT_BYTES, INPUT_CHUNKS, Message, Pool, ToHash, receive_any};
 use crate::entry::EntrySink;
 use crate::inflate::{Inflater, Refusal, Step};
 use crate::stages::{HASH_BLOB, HASH_RAW, INFLATE, READ};
@@ -32,12 +35,9 @@ use crate::stream::Stream;
 use crate::tar::TarReader;
 use crate::{Content, Error, LayerReport, Limits, Note, Progress, Summary};
 
-/// A layer of fewer buffers than this is read, hashed and made by one thread, one after the other: starting threads takes
-/// longer than what they could do meanwhile. The channels hold that much.
+/// A layer of so many buffers is read, hashed and made by one thread, one after the other: starting threads takes longer than
+/// what they could do meanwhile. The channels hold that much, and there is always one buffer more.
 const ALONE_CHUNKS: usize = 2;
-
-/// Bytes asked of the input at a time.
-const INPUT_BYTES: usize = 128 * 1024;
 
 /// Why a thread ended before its work was done.
 #[derive(Debug)]
@@ -66,20 +66,22 @@ pub(crate) fn run<R: Read>(
     progress: &Progress,
 ) -> Result<LayerReport, Error> {
     let (to_tar, from_reader) = crossbeam_channel::bounded(CHUNKS + 1);
-    let (to_hasher, for_hasher) = crossbeam_channel::bounded(CHUNKS + 1);
+    let (to_hasher, for_hasher) = crossbeam_channel::bounded(CHUNKS + INPUT_CHUNKS);
     thread::scope(|scope| {
         let (hashing, making) = (progress.track("hash"), progress.track("files"));
-        let hash = move || hash(&for_hasher, diff_algorithm, hashing);
+        let hash = move || hash(&for_hasher, blob_algorithm, diff_algorithm, hashing);
         let archive = move || read_archive(from_reader, sink, limits, progress, making);
         let mut outputs = Outputs {
             to_hasher,
             to_tar,
             sent: 0,
+            sent_of_blob: 0,
             hashes: !progress.is_unverified(),
             hasher: Side::new(scope, "unlade-hash", hash),
             archive: Side::new(scope, "unlade-files", archive),
         };
-        let read = Reader::new(input, blob_algorithm, limits, progress).run(&mut outputs, diff_algorithm);
+        let one_algorithm = blob_algorithm == diff_algorithm;
+        let read = Reader::new(input, one_algorithm, limits, progress).run(&mut outputs);
         let Outputs {
             to_hasher,
             to_tar,
@@ -90,22 +92,23 @@ pub(crate) fn run<R: Read>(
         // If the reader failed, closing these is what the others notice.
         drop((to_hasher, to_tar));
         let archive = archive.finish().and_then(|archive| archive);
-        let (archive, read, raw) = match (archive, read, hasher.finish()) {
-            (Ok(archive), Ok(read), Ok(raw)) => (archive, read, raw),
+        let (archive, read, Hashes { blob, raw }) = match (archive, read, hasher.finish()) {
+            (Ok(archive), Ok(read), Ok(hashes)) => (archive, read, hashes),
             (Err(Stop::Failed(error)), ..) | (_, Err(Stop::Failed(error)), _) => return Err(error),
             // They cannot all have stopped because of another; if they did, it was for the switch that they look at.
             _ => return Err(Error::Cancelled),
         };
-        let raw = Content {
-            size: raw.length(),
-            digest: raw.finish(),
+        let content = |hasher: Hasher| Content {
+            size: hasher.length(),
+            digest: hasher.finish(),
         };
+        let raw = content(raw);
         let mut summary = archive.summary;
         if read.trailing {
             summary.note_layer(Note::BytesAfterCompressed);
         }
         Ok(LayerReport {
-            blob: read.blob.unwrap_or_else(|| raw.clone()),
+            blob: if read.is_blob_raw { raw.clone() } else { content(blob) },
             raw,
             compression: read.compression,
             entries: archive.entries,
@@ -133,9 +136,10 @@ impl<'scope, 'env, T: Send + 'scope, F: FnOnce() -> T + Send + 'scope> Side<'sco
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        if let Self::Waiting { scope, name, body } = std::mem::replace(self, Self::Failed) {
-            *self = Self::Running(spawn(scope, name, body)?);
-        }
+        *self = match std::mem::replace(self, Self::Failed) {
+            Self::Waiting { scope, name, body } => Self::Running(spawn(scope, name, body)?),
+            started => started,
+        };
         Ok(())
     }
 
@@ -160,12 +164,34 @@ pub(crate) fn spawn<'scope, T: Send + 'scope>(
         .map_err(|source| Error::Thread { source })
 }
 
-fn hash(chunks: &Receiver<Message>, algorithm: Algorithm, mut track: Track) -> Hasher {
-    let mut hasher = Hasher::new(algorithm);
-    while let Ok(Message::Data(chunk)) = receive(chunks, &mut track, HASH_RAW) {
-        hasher.update(&chunk);
+/// What was hashed on both sides of the decompressor.
+struct Hashes {
+    blob: Hasher,
+    raw: Hasher,
+}
+
+fn hash(chunks: &Receiver<ToHash>, blob: Algorithm, raw: Algorithm, mut track: Track) -> Hashes {
+    let mut hashes = Hashes {
+        blob: Hasher::new(blob),
+        raw: Hasher::new(raw),
+    };
+    let update = |hasher: &mut Hasher, bytes: &[u8], track: &mut Track, stage| {
+        track.busy(stage);
+        hasher.update(bytes);
+        track.bytes(stage, bytes.len() as u64);
+    };
+    while let Ok(message) = receive_any(chunks, &mut track, HASH_RAW) {
+        match message {
+            ToHash::Blob(chunk, from) => update(&mut hashes.blob, &chunk[from..], &mut track, HASH_BLOB),
+            ToHash::Raw(chunk, is_blob) => {
+                update(&mut hashes.raw, &chunk, &mut track, HASH_RAW);
+                if is_blob {
+                    update(&mut hashes.blob, &chunk, &mut track, HASH_BLOB);
+                }
+            }
+        }
     }
-    hasher
+    hashes
 }
 
 /// What the archive side found out.
@@ -190,17 +216,42 @@ fn read_archive(
 
 /// Where the reader's buffers go.
 trait Output {
-    fn send(&mut self, message: &Message) -> Result<(), Stop>;
+    /// Sends compressed bytes to be hashed, from a position of the buffer on.
+    fn blob(&mut self, chunk: Chunk, from: usize) -> Result<(), Stop>;
+
+    /// Sends uncompressed bytes, and says whether they are to be hashed as the blob's, too.
+    fn raw(&mut self, chunk: Arc<Chunk>, is_blob: bool) -> Result<(), Stop>;
+
+    /// Says that the stream has ended as it should.
+    fn end(&mut self) -> Result<(), Stop>;
 }
 
 /// The two channels, and who reads them.
 struct Outputs<'scope, 'env, H, A, F, G> {
-    to_hasher: Sender<Message>,
+    to_hasher: Sender<ToHash>,
     to_tar: Sender<Message>,
     sent: usize,
+    sent_of_blob: usize,
     hashes: bool,
     hasher: Side<'scope, 'env, H, F>,
     archive: Side<'scope, 'env, A, G>,
+}
+
+impl<'scope, H, A, F, G> Outputs<'scope, '_, H, A, F, G>
+where
+    H: Send + 'scope,
+    A: Send + 'scope,
+    F: FnOnce() -> H + Send + 'scope,
+    G: FnOnce() -> A + Send + 'scope,
+{
+    /// Starts those that read the channels, before these or the buffers are used up.
+    fn start(&mut self) -> Result<(), Stop> {
+        if self.hashes {
+            self.hasher.start()?;
+        }
+        self.archive.start()?;
+        Ok(())
+    }
 }
 
 impl<'scope, H, A, F, G> Output for Outputs<'scope, '_, H, A, F, G>
@@ -210,40 +261,57 @@ where
     F: FnOnce() -> H + Send + 'scope,
     G: FnOnce() -> A + Send + 'scope,
 {
-    fn send(&mut self, message: &Message) -> Result<(), Stop> {
-        if self.hashes {
-            self.to_hasher.send(message.clone()).map_err(|_| Stop::Elsewhere)?;
+    fn blob(&mut self, chunk: Chunk, from: usize) -> Result<(), Stop> {
+        if !self.hashes {
+            return Ok(());
         }
-        self.to_tar.send(message.clone()).map_err(|_| Stop::Elsewhere)?;
+        self.sent_of_blob += 1;
+        // The last buffer is the reader's already, so it gets another one only from the hasher.
+        if self.sent_of_blob == INPUT_CHUNKS - 1 {
+            self.start()?;
+        }
+        self.to_hasher
+            .send(ToHash::Blob(chunk, from))
+            .map_err(|_| Stop::Elsewhere)
+    }
+
+    fn raw(&mut self, chunk: Arc<Chunk>, is_blob: bool) -> Result<(), Stop> {
         self.sent += 1;
-        if self.sent == ALONE_CHUNKS {
-            if self.hashes {
-                self.hasher.start()?;
-            }
-            self.archive.start()?;
+        if self.sent == ALONE_CHUNKS + 1 {
+            self.start()?;
         }
-        Ok(())
+        if self.hashes {
+            let message = ToHash::Raw(Arc::clone(&chunk), is_blob);
+            self.to_hasher.send(message).map_err(|_| Stop::Elsewhere)?;
+        }
+        self.to_tar.send(Message::Data(chunk)).map_err(|_| Stop::Elsewhere)
+    }
+
+    fn end(&mut self) -> Result<(), Stop> {
+        self.to_tar.send(Message::End).map_err(|_| Stop::Elsewhere)
     }
 }
 
 /// What the reading thread found out.
 struct ReadOutcome {
     compression: Compression,
-    /// None if it is the same as the raw content.
-    blob: Option<Content>,
+    /// Whether the blob's bytes are the raw ones, and were hashed as those alone.
+    is_blob_raw: bool,
     trailing: bool,
 }
 
 struct Reader<'a, R> {
     input: R,
+    inputs: Pool,
+    /// What was read last: bytes up to `filled`, of which those in `pending` are not yet decompressed.
     buffer: Box<[u8]>,
-    /// The part of `buffer` that holds bytes not yet decompressed.
-    pending: std::ops::Range<usize>,
+    filled: usize,
+    pending: Range<usize>,
+    /// From where on the bytes in `buffer` are to be hashed.
+    unhashed: usize,
     at_end: bool,
-    hasher: Hasher,
-    algorithm: Algorithm,
-    /// Whether the blob's bytes are hashed here; not needed when they are hashed as raw bytes anyway.
-    hashing: bool,
+    /// Whether blob and diff ID have the same algorithm.
+    one_algorithm: bool,
     compressed: u64,
     limits: &'a Limits,
     progress: &'a Progress,
@@ -254,47 +322,44 @@ struct Reader<'a, R> {
 }
 
 impl<'a, R: Read> Reader<'a, R> {
-    fn new(input: R, algorithm: Algorithm, limits: &'a Limits, progress: &'a Progress) -> Self {
+    fn new(input: R, one_algorithm: bool, limits: &'a Limits, progress: &'a Progress) -> Self {
+        let mut inputs = Pool::of_input();
+        let mut track = progress.track("extract");
         Self {
             input,
-            buffer: vec![0; INPUT_BYTES].into_boxed_slice(),
+            buffer: inputs.take(&mut track, READ),
+            inputs,
+            filled: 0,
             pending: 0..0,
+            unhashed: 0,
             at_end: false,
-            hasher: Hasher::new(algorithm),
-            algorithm,
-            hashing: !progress.is_unverified(),
+            one_algorithm,
             compressed: 0,
             limits,
             progress,
-            track: progress.track("extract"),
+            track,
             waited: progress.input_waited(),
         }
     }
 
-    fn run(mut self, outputs: &mut impl Output, diff_algorithm: Algorithm) -> Result<ReadOutcome, Stop> {
+    fn run(mut self, outputs: &mut impl Output) -> Result<ReadOutcome, Stop> {
         while self.pending.len() < Compression::MAGIC_LEN && !self.at_end {
-            self.fill()?;
+            self.fill(outputs)?;
         }
         let compression = Compression::of_magic(&self.buffer[self.pending.clone()]);
-        if compression == Compression::None && self.algorithm == diff_algorithm {
-            self.hashing = false;
-        } else {
-            self.hash_pending(self.pending.len());
-        }
+        let is_blob_raw = compression == Compression::None && self.one_algorithm;
         let trailing = if compression == Compression::None {
             self.pass(outputs)?;
             false
         } else {
-            self.inflate(compression, outputs)?
+            let trailing = self.inflate(compression, outputs)?;
+            outputs.blob(self.inputs.fill(self.buffer, self.filled), self.unhashed)?;
+            trailing
         };
-        outputs.send(&Message::End)?;
-        let blob = self.hashing.then(|| Content {
-            size: self.compressed,
-            digest: self.hasher.finish(),
-        });
+        outputs.end()?;
         Ok(ReadOutcome {
             compression,
-            blob,
+            is_blob_raw,
             trailing,
         })
     }
@@ -311,16 +376,11 @@ impl<'a, R: Read> Reader<'a, R> {
                 self.track.busy(READ);
                 let read = read_some(&mut self.input, &mut chunk[length..], self.compressed)?;
                 self.note_read(read)?;
-                if self.hashing {
-                    self.track.busy(HASH_BLOB);
-                    self.hasher.update(&chunk[length..length + read]);
-                    self.track.bytes(HASH_BLOB, read as u64);
-                }
                 length += read;
             }
             if length > 0 {
                 self.note_raw(length)?;
-                outputs.send(&Message::Data(pool.share(chunk, length)))?;
+                outputs.raw(pool.share(chunk, length), !self.one_algorithm)?;
             }
             if self.at_end {
                 return Ok(());
@@ -358,7 +418,7 @@ impl<'a, R: Read> Reader<'a, R> {
             if length == CHUNK_BYTES {
                 self.note_raw(length)?;
                 self.track.bytes(INFLATE, length as u64);
-                outputs.send(&Message::Data(pool.share(chunk, length)))?;
+                outputs.raw(pool.share(chunk, length), false)?;
                 chunk = pool.take(&mut self.track, INFLATE);
                 length = 0;
                 continue;
@@ -372,7 +432,7 @@ impl<'a, R: Read> Reader<'a, R> {
                 if self.pending.len() == INPUT_BYTES {
                     return Err(malformed(self.compressed, "the decompressor makes no progress".to_owned()).into());
                 }
-                self.fill_and_hash()?;
+                self.fill(outputs)?;
             }
         }
         if !inflater.may_end() {
@@ -385,36 +445,26 @@ impl<'a, R: Read> Reader<'a, R> {
         if length > 0 {
             self.note_raw(length)?;
             self.track.bytes(INFLATE, length as u64);
-            outputs.send(&Message::Data(pool.share(chunk, length)))?;
+            outputs.raw(pool.share(chunk, length), false)?;
         }
         Ok(inflater.has_trailing_bytes())
     }
 
-    fn fill_and_hash(&mut self) -> Result<(), Stop> {
-        let held = self.pending.len();
-        self.fill()?;
-        self.hash_pending(self.pending.len() - held);
-        Ok(())
-    }
-
-    /// Hashes the last `length` bytes of what is pending.
-    fn hash_pending(&mut self, length: usize) {
-        if !self.hashing {
-            return;
+    /// Reads more input behind what is pending. A buffer that is full goes to be hashed, and what is pending in it to the front of
+    /// another one.
+    fn fill(&mut self, outputs: &mut impl Output) -> Result<(), Stop> {
+        if self.filled == INPUT_BYTES {
+            let mut next = self.inputs.take(&mut self.track, READ);
+            let held = self.pending.len();
+            next[..held].copy_from_slice(&self.buffer[self.pending.clone()]);
+            let full = std::mem::replace(&mut self.buffer, next);
+            outputs.blob(self.inputs.fill(full, INPUT_BYTES), self.unhashed)?;
+            (self.filled, self.pending, self.unhashed) = (held, 0..held, held);
         }
-        self.track.busy(HASH_BLOB);
-        self.hasher
-            .update(&self.buffer[self.pending.end - length..self.pending.end]);
-        self.track.bytes(HASH_BLOB, length as u64);
-    }
-
-    /// Reads more input behind what is pending, which is moved to the front.
-    fn fill(&mut self) -> Result<(), Stop> {
-        self.buffer.copy_within(self.pending.clone(), 0);
-        self.pending = 0..self.pending.len();
         self.track.busy(READ);
-        let read = read_some(&mut self.input, &mut self.buffer[self.pending.end..], self.compressed)?;
-        self.pending.end += read;
+        let read = read_some(&mut self.input, &mut self.buffer[self.filled..], self.compressed)?;
+        self.filled += read;
+        self.pending.end = self.filled;
         self.note_read(read)
     }
 

@@ -17,6 +17,7 @@
 //! | `order` | [`enter`]: the order in which kinds of locks are taken, checked in debug builds |
 //! | `range` | [`RangeLock`]: shared locks on ranges of files whose format says what they mean |
 //! | `remove` | [`remove_tree`]: deletes a tree, however deep and whatever its modes |
+//! | `umask` | [`clear_umask_of_thread`]: files that get the modes they are made with |
 //! | `usage` | [`DiskUsage`]: the room that files take |
 //! | `sync` | [`sync_filesystem`], [`sync_directory`], [`boot_id`]: what has reached the disk, and since when |
 //! | `userns` | [`enter_user_namespace`]: files with real owners without root |
@@ -48,6 +49,7 @@ mod range;
 mod remove;
 mod sync;
 mod timings;
+mod umask;
 mod usage;
 mod userns;
 mod xattr;
@@ -69,6 +71,7 @@ pub use range::RangeLock;
 pub use remove::{remove_tree, remove_tree_at};
 pub use sync::{boot_id, sync_directory, sync_file, sync_filesystem};
 pub use timings::{Part, PartTimes, Span, Stage, StageTimes, Timings, TimingsReport, Track, TrackTimes, Wait};
+pub use umask::{clear_umask_of_thread, umask_of_thread};
 pub use usage::DiskUsage;
 pub use userns::{UserNamespaceError, enter_user_namespace};
 pub use xattr::*;

@@ -1,10 +1,15 @@
 //! When the allocator gives memory back.
 
-/// From how many bytes on a piece of memory goes back to the system as soon as it is freed.
+/// From how many bytes on a piece of memory goes back to the system as soon as it is freed: larger than the buffers that come and
+/// go all the time, each of which would be filled with zeros by the kernel again.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const LARGE: i32 = 128 * 1024;
+const LARGE: i32 = 1024 * 1024;
 
-/// Lets large pieces of memory, of 128 KiB and more, go back to the system as soon as they are freed, from now on and in the whole
+/// How much a thread keeps of what it has freed last: as much as a download has in flight.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const KEPT: i32 = 2 * 1024 * 1024;
+
+/// Lets large pieces of memory, of 1 MiB and more, go back to the system as soon as they are freed, from now on and in the whole
 /// process. A program calls it once, before it starts threads.
 ///
 /// That is what glibc begins with. But with each larger piece that is freed it raises the size to that piece's, up to 32 MiB,
@@ -14,8 +19,13 @@ pub fn give_large_memory_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         #![expect(unsafe_code, reason = "there is no safe interface to the allocator's settings")]
-        // SAFETY: it takes two numbers, and locks what it changes.
-        let accepted = unsafe { nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, LARGE) };
-        debug_assert_eq!(accepted, 1, "a size that every glibc accepts");
+        for (setting, bytes) in [
+            (nix::libc::M_MMAP_THRESHOLD, LARGE),
+            (nix::libc::M_TRIM_THRESHOLD, KEPT),
+        ] {
+            // SAFETY: it takes two numbers, and locks what it changes.
+            let accepted = unsafe { nix::libc::mallopt(setting, bytes) };
+            debug_assert_eq!(accepted, 1, "a size that every glibc accepts");
+        }
     }
 }

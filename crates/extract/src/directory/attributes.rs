@@ -114,7 +114,7 @@ impl Environment {
         Ok(Self {
             uid: rustix::process::geteuid().as_raw(),
             gid,
-            umask: umask(),
+            umask: unlade_sys::umask_of_thread(),
             set_gid,
         })
     }
@@ -139,15 +139,6 @@ pub(super) fn creation_mode(mode: u32, privilege: Privilege) -> u32 {
         Privilege::Root => mode & 0o777,
         Privilege::User => 0o600,
     }
-}
-
-/// Reads the umask without changing it, which would change it for other threads.
-fn umask() -> Option<u32> {
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    let status = File::from(rustix::fs::open("/proc/thread-self/status", flags, Mode::empty()).ok()?);
-    let status = std::io::read_to_string(status).ok()?;
-    let value = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
-    u32::from_str_radix(value.trim(), 8).ok()
 }
 
 /// Makes sure that there are symbolic links in the filesystem of `root`, and that it tells names apart that differ in case alone.

@@ -23,10 +23,11 @@ const ALWAYS: usize = 3;
 pub(crate) const CHUNKS: usize = 7;
 
 /// Bytes in one buffer of compressed bytes.
-pub(crate) const INPUT_BYTES: usize = 128 * 1024;
+pub(crate) const INPUT_BYTES: usize = 64 * 1024;
 
-/// Buffers of compressed bytes of one layer: one that is decompressed, one that is hashed, and one between them.
-pub(crate) const INPUT_CHUNKS: usize = 3;
+/// Buffers of compressed bytes of one layer: one that is decompressed, and those that wait to be hashed among the buffers of
+/// uncompressed bytes. With fewer the decompressor waits for the hasher.
+pub(crate) const INPUT_CHUNKS: usize = 6;
 
 /// So many filled buffers wait for one reader when that is what holds up the layer.
 pub(crate) const CHUNKS_AWAITED: usize = CHUNKS / 2;

@@ -81,13 +81,11 @@ impl Pool {
         }
         if self.made < self.always || (self.made < self.most && self.spare.more()) {
             self.made += 1;
-            return vec![0; self.bytes].into_boxed_slice();
+            return spare::buffer(self.bytes);
         }
         track.wait(stage, Wait::Output);
         // The pool holds a sender itself, so the channel cannot be closed.
-        self.free
-            .recv()
-            .unwrap_or_else(|_| vec![0; self.bytes].into_boxed_slice())
+        self.free.recv().unwrap_or_else(|_| spare::buffer(self.bytes))
     }
 
     /// Shares the first `length` bytes of `buffer`.
@@ -102,6 +100,12 @@ impl Pool {
             length,
             back: self.back.clone(),
         }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.free.try_iter().for_each(spare::keep);
     }
 }
 
@@ -123,8 +127,10 @@ impl Deref for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        // Fails only when the layer is over, and then the buffer goes with it.
-        let _ = self.back.try_send(std::mem::take(&mut self.buffer)).is_ok();
+        // Fails only when the layer is over, and then another layer may have the buffer.
+        if let Err(error) = self.back.try_send(std::mem::take(&mut self.buffer)) {
+            spare::keep(error.into_inner());
+        }
     }
 }
 

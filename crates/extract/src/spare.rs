@@ -1,9 +1,35 @@
-//! Buffers that the layers of a process share: how many there may be beyond the few that each layer always has.
+//! Buffers that the layers of a process share: how many there may be beyond the few that each layer always has, and those that
+//! one layer leaves to the next.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Buffers of all layers at work beyond those that each has anyway: 8 MiB together.
 pub(crate) static OF_PROCESS: Spare = Spare::new(32);
+
+/// Buffers that no layer has, of all sizes.
+static KEPT: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+
+/// How many are kept: for images of many small layers, of which each would otherwise have its buffers filled with zeros.
+const KEPT_BUFFERS: usize = 16;
+
+/// Returns a buffer of `bytes`, with anything in it.
+pub(crate) fn buffer(bytes: usize) -> Box<[u8]> {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(at) = kept.iter().position(|buffer| buffer.len() == bytes) {
+        return kept.swap_remove(at);
+    }
+    drop(kept);
+    vec![0; bytes].into_boxed_slice()
+}
+
+/// Keeps a buffer for another layer, or frees it.
+pub(crate) fn keep(buffer: Box<[u8]>) {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.len() < KEPT_BUFFERS {
+        kept.push(buffer);
+    }
+}
 
 /// So many more buffers may be made.
 #[derive(Debug)]

@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         compare(&found)?;
     }
     if args.debian {
-        debian::make(&out.join("debian"))?;
+        debian::make(&out)?;
     }
     if args.dev {
         dev::make(&out)?;

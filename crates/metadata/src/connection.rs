@@ -58,6 +58,9 @@ const READERS: u32 = 8;
 /// How long a read waits for a connection of the pool.
 const POOL_WAIT: Duration = Duration::from_secs(30);
 
+/// How much of a file that nobody changes is mapped into memory: all of it, for as long as there is room for addresses.
+const MAPPED_BYTES: i64 = 1 << 30;
+
 /// How many prepared statements a connection keeps: more than there are in this crate.
 const STATEMENTS: usize = 96;
 
@@ -505,8 +508,12 @@ fn manager(path: &Path, mode: Mode) -> SqliteConnectionManager {
     };
     manager
         .with_flags(flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .with_init(|connection| {
+        .with_init(move |connection| {
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            if mode == Mode::Immutable {
+                // Nobody changes or shortens the file meanwhile, so its pages need not be read one by one.
+                connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?;
+            }
             connection.busy_timeout(PATIENCE)?;
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection

@@ -11,10 +11,14 @@ use clap::ValueEnum;
 pub(super) enum Image {
     /// A real Debian with nginx, in three layers
     Debian,
+    /// The same in zstd
+    DebianZstd,
     /// A small web server of made-up files, in three layers
     Web,
     /// Sixty small layers
     Many,
+    /// The same in zstd
+    ManyZstd,
     /// One layer of 1 GiB in eight files
     Large,
     /// Compilers, a scientific Python and much JavaScript on a Debian, in five layers
@@ -32,8 +36,10 @@ impl Image {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Debian => "debian",
+            Self::DebianZstd => "debian-zstd",
             Self::Web => "web",
             Self::Many => "many",
+            Self::ManyZstd => "many-zstd",
             Self::Large => "large",
             Self::Dev => "dev",
             Self::DevZstd => "dev-zstd",
@@ -46,8 +52,10 @@ impl Image {
     pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Debian => "Debian with nginx, 3 gzip layers",
+            Self::DebianZstd => "Debian with nginx, 3 zstd layers",
             Self::Web => "a made-up web server, 3 gzip layers",
             Self::Many => "60 small gzip layers",
+            Self::ManyZstd => "60 small zstd layers",
             Self::Large => "one gzip layer of 1 GiB in 8 files",
             Self::Dev => "compilers, Python and JavaScript, 5 gzip layers",
             Self::DevZstd => "compilers, Python and JavaScript, 5 zstd layers",
@@ -58,7 +66,7 @@ impl Image {
 
     /// Says whether its layers are in zstd.
     pub(super) fn is_zstd(self) -> bool {
-        matches!(self, Self::DevZstd | Self::MonoZstd)
+        matches!(self, Self::DebianZstd | Self::ManyZstd | Self::DevZstd | Self::MonoZstd)
     }
 
     /// Says whether all of it is one layer, of which much has to happen in order.
@@ -75,10 +83,10 @@ impl Image {
         let mut fixtures = Command::new(std::env::current_exe().context("this program does not know where it is")?);
         fixtures.arg("fixtures");
         match self {
-            Self::Debian => fixtures.arg("--debian"),
+            Self::Debian | Self::DebianZstd => fixtures.arg("--debian"),
             Self::Large => fixtures.arg("--large"),
             Self::Dev | Self::DevZstd | Self::Mono | Self::MonoZstd => fixtures.arg("--dev"),
-            Self::Web | Self::Many => &mut fixtures,
+            Self::Web | Self::Many | Self::ManyZstd => &mut fixtures,
         };
         let status = fixtures.status().context("cannot run this program a second time")?;
         ensure!(status.success(), "the image {} cannot be made", self.name());

@@ -11,7 +11,7 @@ pub(crate) static OF_PROCESS: Spare = Spare::new(32);
 static KEPT: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
 /// How many are kept: for images of many small layers, of which each would otherwise have its buffers filled with zeros.
-const KEPT_BUFFERS: usize = 16;
+const KEPT_BUFFERS: usize = 6;
 
 /// Returns a buffer of `bytes`, with anything in it.
 pub(crate) fn buffer(bytes: usize) -> Box<[u8]> {

@@ -22,7 +22,7 @@ use crate::threads::Spawner;
 
 /// How many chunks may wait between the network and the disk. A chunk is what one read of the connection gave, so this
 /// bounds the memory of a download; what is slow behind the file does not count, since the file is the buffer.
-const CHUNKS_IN_FLIGHT: usize = 8;
+const CHUNKS_IN_FLIGHT: usize = 4;
 /// How often it is looked whether another connection has something to do.
 const TICK: Duration = Duration::from_millis(500);
 

@@ -5,9 +5,9 @@
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const LARGE: i32 = 1024 * 1024;
 
-/// How much a thread keeps of what it has freed last: as much as a download has in flight.
+/// How much a thread keeps of what it has freed last: about what one download has in flight.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const KEPT: i32 = 2 * 1024 * 1024;
+const KEPT: i32 = 1024 * 1024;
 
 /// How much is asked of the system at once: as much as a short command needs.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -1,14 +1,15 @@
 //! What is measured of a layer, if [`Progress::timed`](crate::Progress::timed) asks for it.
 //!
-//! The first three are on one thread, one after the other, buffer by buffer; the two others on threads of their own, unless
-//! the layer is small. Bytes are those of the blob for the first two, and uncompressed ones for the others.
+//! [`READ`] and [`INFLATE`] are on one thread, one after the other, buffer by buffer, and so are [`HASH_BLOB`] and [`HASH_RAW`] on
+//! another; [`FILES`] has its own; unless the layer is small. Bytes are those of the blob for `READ` and `HASH_BLOB`, and uncompressed ones for
+//! the others.
 
 use unlade_sys::Stage;
 
 /// Reads the input, and in an uncompressed layer copies it into the buffers for the others.
 ///
-/// Waits for [`Input`](unlade_sys::Wait::Input); with no decompression also for [`Output`](unlade_sys::Wait::Output), as
-/// [`INFLATE`] does.
+/// Waits for [`Input`](unlade_sys::Wait::Input), and for [`Output`](unlade_sys::Wait::Output): all buffers are still with the hash or,
+/// with no decompression, with the files.
 pub const READ: Stage = Stage::new(40, "read");
 
 /// Hashes the blob. Is not there in an uncompressed layer whose diff ID has the same algorithm: one hash is both.

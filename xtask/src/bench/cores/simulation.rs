@@ -11,8 +11,8 @@ use serde_json::Value;
 /// The threads of a layer, and the stages that take turns on each.
 const THREADS: [(&str, &[&str]); 5] = [
     ("receiving", &["receive", "write"]),
-    ("hashing the blob and inflating", &["read", "hash-blob", "inflate"]),
-    ("hashing what is in it", &["hash-raw"]),
+    ("inflating", &["read", "inflate"]),
+    ("hashing", &["hash-blob", "hash-raw"]),
     ("making files", &["files"]),
     ("making small files", &["small-files"]),
 ];
@@ -219,7 +219,7 @@ mod tests {
         assert_close(one.on(2), 5.0);
         let chain = one.chain();
         assert_close(chain.seconds, 4.5);
-        assert_eq!(chain.name, "hashing the blob and inflating of layer");
+        assert_eq!(chain.name, "inflating of layer");
     }
 
     #[test]

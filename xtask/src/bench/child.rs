@@ -90,10 +90,11 @@ pub(super) fn watch(command: &mut Command) -> Result<Usage> {
         if status.lines().any(|line| line.starts_with("State:\tZ")) {
             break started.elapsed();
         }
-        if interrupt::is_seen() {
+        // Asked once: a signal that comes between two questions would leave the child behind.
+        if let Err(interrupted) = interrupt::check() {
             child.kill().and_then(|()| child.wait()).context("cannot end a child")?;
+            return Err(interrupted);
         }
-        interrupt::check()?;
         std::thread::sleep(INTERVAL);
     };
     let (cpu, written) = (cpu_time(child.id())?, written(child.id())?);

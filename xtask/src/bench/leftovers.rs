@@ -84,12 +84,13 @@ mod tests {
         interrupt::listen().unwrap();
         let disk = Disk::make(Filesystem::Ext4, work).unwrap();
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "sleep", "60"]);
+        // Until it is there, nobody would kill it with its parent.
+        command.args(["--pdeathsig", "KILL", "sh", "-c", "touch ready && exec sleep 60"]);
         let error = child::watch(command.current_dir(disk.path())).unwrap_err();
         assert_eq!(error.to_string(), "interrupted");
     }
 
-    /// Sends `signal` to a benchmark as soon as its disk is mounted, and returns what became of both.
+    /// Sends `signal` to a benchmark as soon as a program runs on its disk, and returns what became of benchmark and disk.
     fn stopped_by(signal: Signal, work: &Path) -> (ExitStatus, PathBuf) {
         let test = "bench::leftovers::tests::privileged_real_a_stopped_benchmark_leaves_nothing_mounted";
         let mut benchmark = Command::new(std::env::current_exe().unwrap())
@@ -104,14 +105,17 @@ mod tests {
         (benchmark.wait().unwrap(), mount)
     }
 
-    /// Waits until the benchmark has mounted its disk.
+    /// Waits until the benchmark has mounted its disk and a program runs on it.
     fn mounted(work: &Path, benchmark: &mut Child) -> PathBuf {
         let since = Instant::now();
         while since.elapsed() < Duration::from_mins(1) && benchmark.try_wait().unwrap().is_none() {
             let made = fs::read_dir(work)
                 .unwrap()
                 .map(|entry| entry.unwrap().path().join("mount"));
-            if let Some(mount) = made.into_iter().find(|mount| is_mounted(mount)) {
+            if let Some(mount) = made
+                .into_iter()
+                .find(|mount| is_mounted(mount) && mount.join("ready").exists())
+            {
                 return mount;
             }
             std::thread::sleep(Duration::from_millis(5));

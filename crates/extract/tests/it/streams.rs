@@ -1,7 +1,10 @@
 //! What carries the archive: compression, digests, damaged and failing inputs.
 
+use std::collections::HashSet;
 use std::io::{self, Read, Write as _};
+use std::thread::{self, ThreadId};
 
+use flate2::write::GzEncoder;
 use unlade_extract::{
     Entry, EntryContent, EntrySink, Error, Kind, LayerReport, Limits, Note, Options, Progress, digest_layer,
     extract_layer, read_layer,
@@ -383,6 +386,52 @@ fn any_sink_gets_the_entries_and_need_not_take_the_data() {
             "d Opaque",
             "end"
         ]
+    );
+}
+
+/// A sink that remembers on which threads it was used.
+#[derive(Default)]
+struct Threads(HashSet<ThreadId>);
+
+impl EntrySink for Threads {
+    fn entry(&mut self, _: &Entry<'_>, _: &mut dyn EntryContent) -> Result<(), Error> {
+        self.0.insert(thread::current().id());
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_small_layer_takes_the_thread_that_it_is_read_on_and_no_other() {
+    let own = HashSet::from([thread::current().id()]);
+    for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
+        let small = LayerBuilder::new().file("f", noise(200_000)).build(compression);
+        let mut sink = Threads::default();
+        read(&small.bytes, &mut sink).unwrap();
+        assert_eq!(sink.0, own, "{compression}");
+        let mut sink = Threads::default();
+        read(&builder().build(compression).bytes, &mut sink).unwrap();
+        assert!(sink.0.is_disjoint(&own), "{compression}");
+    }
+}
+
+/// Buffers of the blob are used up before there is anything to read in it.
+#[test]
+fn members_without_content_do_not_hold_up_what_follows() {
+    let layer = builder().build(Compression::Gzip);
+    let empty = GzEncoder::new(Vec::new(), flate2::Compression::fast())
+        .finish()
+        .unwrap();
+    let mut blob = empty.repeat(100_000);
+    blob.extend_from_slice(&layer.bytes);
+    let report = digest(&blob).unwrap();
+    assert_eq!(report.raw.digest, layer.diff_id);
+    assert_eq!(
+        (report.blob.digest, report.blob.size),
+        (Digest::sha256(&blob), blob.len() as u64)
     );
 }
 

@@ -58,7 +58,7 @@ const READERS: u32 = 8;
 /// How long a read waits for a connection of the pool.
 const POOL_WAIT: Duration = Duration::from_secs(30);
 
-/// How much of a file that nobody changes is mapped into memory: all of it, for as long as there is room for addresses.
+/// How much of a file at rest is mapped into memory: all of it, unless it is larger than this.
 const MAPPED_BYTES: i64 = 1 << 30;
 
 /// How many prepared statements a connection keeps: more than there are in this crate.
@@ -276,6 +276,12 @@ impl Database {
         let opened = rest.is_none().then(Opened::new);
         let manager = manager(path, mode);
         let mut connection = manager.connect().map_err(|error| opening(path, error))?;
+        if rest.is_some() {
+            // The locks keep everybody from changing or shortening the file, so its pages need not be read one by one.
+            connection
+                .pragma_update(None, "mmap_size", MAPPED_BYTES)
+                .map_err(|error| opening(path, error))?;
+        }
         // Reading the header is what finds out whether this is a database, and whether it can be locked.
         let header = read_header(&mut connection).map_err(|error| opening(path, error))?;
         let found = header.version;
@@ -508,12 +514,8 @@ fn manager(path: &Path, mode: Mode) -> SqliteConnectionManager {
     };
     manager
         .with_flags(flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .with_init(move |connection| {
+        .with_init(|connection| {
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
-            if mode == Mode::Immutable {
-                // Nobody changes or shortens the file meanwhile, so its pages need not be read one by one.
-                connection.pragma_update(None, "mmap_size", MAPPED_BYTES)?;
-            }
             connection.busy_timeout(PATIENCE)?;
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection

@@ -186,3 +186,18 @@ pub fn read_layer<R: Read + Send>(
 ) -> Result<LayerReport, Error> {
     pipeline::run(input, sink, blob_algorithm, diff_algorithm, limits, progress)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_extracts_has_an_umask_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = Dir::open(directory.path()).unwrap();
+        let before = unlade_sys::umask_of_thread();
+        let inside = confined(Some(&target), || Ok(unlade_sys::umask_of_thread())).unwrap();
+        assert_eq!(inside, Some(0));
+        assert_eq!(unlade_sys::umask_of_thread(), before);
+    }
+}

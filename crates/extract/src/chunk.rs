@@ -143,26 +143,12 @@ pub(crate) enum Message {
     End,
 }
 
-/// What is to be hashed.
-#[derive(Debug)]
-pub(crate) enum ToHash {
-    /// Bytes of the blob, from this position of the buffer on.
-    Blob(Chunk, usize),
-    /// Uncompressed bytes, which are those of the blob, too, if the blob is not compressed and has to be hashed by itself.
-    Raw(Arc<Chunk>, bool),
-}
-
-/// Receives a message, waiting for it in `stage` if need be.
-pub(crate) fn receive_any<T>(messages: &Receiver<T>, track: &mut Track, stage: Stage) -> Result<T, RecvError> {
+/// Receives a message, waiting for it in `stage` if need be, and is busy with that afterwards.
+pub(crate) fn receive(messages: &Receiver<Message>, track: &mut Track, stage: Stage) -> Result<Message, RecvError> {
     if track.is_on() && messages.is_empty() {
         track.wait(stage, Wait::Input);
     }
-    messages.recv()
-}
-
-/// Receives a message, waiting for it in `stage` if need be, and is busy with that afterwards.
-pub(crate) fn receive(messages: &Receiver<Message>, track: &mut Track, stage: Stage) -> Result<Message, RecvError> {
-    let message = receive_any(messages, track, stage)?;
+    let message = messages.recv()?;
     track.busy(stage);
     if let Message::Data(chunk) = &message {
         track.bytes(stage, chunk.len() as u64);

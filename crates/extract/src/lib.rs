@@ -10,6 +10,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | `pipeline`, `chunk`, `spare`, `stream` | the threads of one layer and the buffers between them |
+//! | `hashing` | the hashes of all layers at work |
 //! | `inflate`, `window` | gzip, zstd or nothing |
 //! | `tar` | the reading half: blocks → entries |
 //! | `entry` | the seam: [`Entry`], [`EntrySink`] |
@@ -28,6 +29,7 @@ mod compare;
 mod directory;
 mod entry;
 mod error;
+mod hashing;
 mod helpers;
 mod inflate;
 mod lower;

@@ -1,8 +1,8 @@
 //! The threads of one layer and what runs between them.
 //!
 //! ```text
-//! this thread:  input → decompressor ─┬→ hasher thread:  hash of the blob, hash of the raw bytes
-//!                                     └→ files thread:   tar → entries → writer
+//! this thread:  input → decompressor ─┬→ hash thread:   hash of the blob, hash of the raw bytes
+//!                                     └→ files thread:  tar → entries → writer
 //! ```
 //!
 //! Decompressing one stream is a single chain, so its thread does nothing else. The two others are started when the layer turns
@@ -27,10 +27,11 @@ use crossbeam_channel::{Receiver, Sender};
 use unlade_oci::{Algorithm, Compression, Hasher};
 use unlade_sys::{Track, Wait};
 
-use crate::chunk::{CHUNK_BYTES, CHUNKS, Chunk, INPUT_BYTES, INPUT_CHUNKS, Message, Pool, ToHash, receive_any};
+use crate::chunk::{CHUNK_BYTES, CHUNKS, Chunk, INPUT_BYTES, INPUT_CHUNKS, Message, Pool};
 use crate::entry::EntrySink;
+use crate::hashing::{Hashes, Hashing, ToHash};
 use crate::inflate::{Inflater, Refusal, Step};
-use crate::stages::{HASH_BLOB, HASH_RAW, INFLATE, READ};
+use crate::stages::{INFLATE, READ};
 use crate::stream::Stream;
 use crate::tar::TarReader;
 use crate::{Content, Error, LayerReport, Limits, Note, Progress, Summary};
@@ -66,13 +67,13 @@ pub(crate) fn run<R: Read>(
     progress: &Progress,
 ) -> Result<LayerReport, Error> {
     let (to_tar, from_reader) = crossbeam_channel::bounded(CHUNKS + 1);
-    let (to_hasher, for_hasher) = crossbeam_channel::bounded(CHUNKS + INPUT_CHUNKS);
+    let hashing = &Hashing::new(blob_algorithm, diff_algorithm);
     thread::scope(|scope| {
-        let (hashing, making) = (progress.track("hash"), progress.track("files"));
-        let hash = move || hash(&for_hasher, blob_algorithm, diff_algorithm, hashing);
+        let (hashes, making) = (progress.track("hash"), progress.track("files"));
+        let hash = move || hashing.work(hashes);
         let archive = move || read_archive(from_reader, sink, limits, progress, making);
         let mut outputs = Outputs {
-            to_hasher,
+            to_hasher: hashing.input(),
             to_tar,
             sent: 0,
             sent_of_blob: 0,
@@ -164,36 +165,6 @@ pub(crate) fn spawn<'scope, T: Send + 'scope>(
         .map_err(|source| Error::Thread { source })
 }
 
-/// What was hashed on both sides of the decompressor.
-struct Hashes {
-    blob: Hasher,
-    raw: Hasher,
-}
-
-fn hash(chunks: &Receiver<ToHash>, blob: Algorithm, raw: Algorithm, mut track: Track) -> Hashes {
-    let mut hashes = Hashes {
-        blob: Hasher::new(blob),
-        raw: Hasher::new(raw),
-    };
-    let update = |hasher: &mut Hasher, bytes: &[u8], track: &mut Track, stage| {
-        track.busy(stage);
-        hasher.update(bytes);
-        track.bytes(stage, bytes.len() as u64);
-    };
-    while let Ok(message) = receive_any(chunks, &mut track, HASH_RAW) {
-        match message {
-            ToHash::Blob(chunk, from) => update(&mut hashes.blob, &chunk[from..], &mut track, HASH_BLOB),
-            ToHash::Raw(chunk, is_blob) => {
-                update(&mut hashes.raw, &chunk, &mut track, HASH_RAW);
-                if is_blob {
-                    update(&mut hashes.blob, &chunk, &mut track, HASH_BLOB);
-                }
-            }
-        }
-    }
-    hashes
-}
-
 /// What the archive side found out.
 struct Archive {
     entries: u64,
@@ -226,9 +197,9 @@ trait Output {
     fn end(&mut self) -> Result<(), Stop>;
 }
 
-/// The two channels, and who reads them.
+/// Where both sides take their buffers from, and who takes them.
 struct Outputs<'scope, 'env, H, A, F, G> {
-    to_hasher: Sender<ToHash>,
+    to_hasher: ToHash<'scope>,
     to_tar: Sender<Message>,
     sent: usize,
     sent_of_blob: usize,
@@ -270,9 +241,8 @@ where
         if self.sent_of_blob == INPUT_CHUNKS - 1 {
             self.start()?;
         }
-        self.to_hasher
-            .send(ToHash::Blob(chunk, from))
-            .map_err(|_| Stop::Elsewhere)
+        self.to_hasher.blob(chunk, from);
+        Ok(())
     }
 
     fn raw(&mut self, chunk: Arc<Chunk>, is_blob: bool) -> Result<(), Stop> {
@@ -281,8 +251,7 @@ where
             self.start()?;
         }
         if self.hashes {
-            let message = ToHash::Raw(Arc::clone(&chunk), is_blob);
-            self.to_hasher.send(message).map_err(|_| Stop::Elsewhere)?;
+            self.to_hasher.raw(Arc::clone(&chunk), is_blob);
         }
         self.to_tar.send(Message::Data(chunk)).map_err(|_| Stop::Elsewhere)
     }

@@ -1,8 +1,7 @@
 //! What is measured of a layer, if [`Progress::timed`](crate::Progress::timed) asks for it.
 //!
-//! [`READ`] and [`INFLATE`] are on one thread, one after the other, buffer by buffer, and so are [`HASH_BLOB`] and [`HASH_RAW`] on
-//! another; [`FILES`] has its own; unless the layer is small. Bytes are those of the blob for `READ` and `HASH_BLOB`, and uncompressed ones for
-//! the others.
+//! [`READ`] and [`INFLATE`] are on one thread, one after the other, buffer by buffer; [`HASH`] and [`FILES`] have one each; unless the
+//! layer is small. Bytes are those of the blob for `READ`, those of both for `HASH`, and uncompressed ones for the others.
 
 use unlade_sys::Stage;
 
@@ -12,14 +11,14 @@ use unlade_sys::Stage;
 /// with no decompression, with the files.
 pub const READ: Stage = Stage::new(40, "read");
 
-/// Hashes the blob. Is not there in an uncompressed layer whose diff ID has the same algorithm: one hash is both.
-pub const HASH_BLOB: Stage = Stage::new(41, "hash-blob");
+/// Hashes the blob and the uncompressed bytes, or those alone that are both. Waits for [`Input`](unlade_sys::Wait::Input).
+///
+/// Two buffers are hashed together where that is faster. If the other is another layer's, the time is counted for the layer whose
+/// thread did it, and the bytes for the layer that has them.
+pub const HASH: Stage = Stage::new(41, "hash");
 
 /// Decompresses. Waits for [`Output`](unlade_sys::Wait::Output): all buffers are still with the hash or with the files.
 pub const INFLATE: Stage = Stage::new(42, "inflate");
-
-/// Hashes the uncompressed bytes. Waits for [`Input`](unlade_sys::Wait::Input).
-pub const HASH_RAW: Stage = Stage::new(43, "hash-raw");
 
 /// Reads the archive and makes the files. Waits for [`Input`](unlade_sys::Wait::Input).
 pub const FILES: Stage = Stage::new(44, "files");

@@ -1,10 +1,11 @@
-//! Content digests: the two registered algorithms, strict parsing, incremental hashing.
+//! Content digests: the two registered algorithms, strict parsing.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256, Sha512};
+
+use crate::Hasher;
 
 /// A hash algorithm that a digest may name.
 ///
@@ -63,6 +64,20 @@ impl Digest {
         let mut hasher = Hasher::new(algorithm);
         hasher.update(bytes.as_ref());
         hasher.finish()
+    }
+
+    /// Returns the digest that a hash is, which has the length that `algorithm` gives it.
+    pub(crate) fn of_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
+        let mut hex = String::with_capacity(algorithm.hex_len());
+        for byte in hash {
+            for nibble in [byte >> 4, byte & 15] {
+                hex.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+            }
+        }
+        Self {
+            algorithm,
+            hex: hex.into(),
+        }
     }
 
     /// Returns the algorithm.
@@ -168,70 +183,6 @@ impl<'de> Deserialize<'de> for Digest {
         String::deserialize(deserializer)?
             .parse()
             .map_err(serde::de::Error::custom)
-    }
-}
-
-/// An incremental hash that ends in a [`Digest`].
-#[derive(Clone)]
-pub struct Hasher {
-    state: State,
-    length: u64,
-}
-
-#[derive(Clone)]
-enum State {
-    Sha256(Sha256),
-    Sha512(Box<Sha512>),
-}
-
-impl Hasher {
-    /// Starts a hash.
-    pub fn new(algorithm: Algorithm) -> Self {
-        let state = match algorithm {
-            Algorithm::Sha256 => State::Sha256(Sha256::new()),
-            Algorithm::Sha512 => State::Sha512(Box::new(Sha512::new())),
-        };
-        Self { state, length: 0 }
-    }
-
-    /// Takes in more bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        match &mut self.state {
-            State::Sha256(state) => state.update(bytes),
-            State::Sha512(state) => state.update(bytes),
-        }
-        self.length += bytes.len() as u64;
-    }
-
-    /// Returns how many bytes were taken in.
-    pub const fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// Ends the hash.
-    pub fn finish(self) -> Digest {
-        let (algorithm, bytes): (_, Vec<u8>) = match self.state {
-            State::Sha256(state) => (Algorithm::Sha256, state.finalize().to_vec()),
-            State::Sha512(state) => (Algorithm::Sha512, state.finalize().to_vec()),
-        };
-        let mut hex = String::with_capacity(algorithm.hex_len());
-        for byte in bytes {
-            for nibble in [byte >> 4, byte & 15] {
-                hex.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
-            }
-        }
-        Digest {
-            algorithm,
-            hex: hex.into(),
-        }
-    }
-}
-
-impl fmt::Debug for Hasher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hasher")
-            .field("length", &self.length)
-            .finish_non_exhaustive()
     }
 }
 

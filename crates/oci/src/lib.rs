@@ -5,7 +5,8 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | `digest` | [`Digest`], [`Algorithm`], [`Hasher`] |
+//! | `digest` | [`Digest`], [`Algorithm`] |
+//! | `hasher` | [`Hasher`] |
 //! | `media_type` | [`MediaType`] and the names of all types that images are made of |
 //! | `compression` | [`Compression`], told by the bytes |
 //! | `descriptor` | [`Descriptor`] |
@@ -31,6 +32,7 @@ mod descriptor;
 mod digest;
 mod document;
 mod error;
+mod hasher;
 mod lenient;
 mod matcher;
 mod media_type;
@@ -42,12 +44,13 @@ pub use class::ErrorClass;
 pub use compression::{Compression, UnknownCompression};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
 pub use descriptor::Descriptor;
-pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use digest::{Algorithm, Digest, DigestError};
 pub use document::{
     Document, Index, MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES, Manifest, Parsed, parse_config,
     parse_manifest,
 };
 pub use error::DocumentError;
+pub use hasher::{CompressTwo, Hasher};
 pub use matcher::{PlatformMatcher, platforms_offered};
 pub use media_type::MediaType;
 pub use platform::{Platform, PlatformError};

@@ -6,7 +6,7 @@
 //! What the network takes of the processor (the runtime, TLS, HTTP) is in no stage, as connections belong to no layer: it is
 //! most of what is left of the process's time when that of all stages is taken off.
 
-pub use unlade_extract::stages::{FILES, HASH_BLOB, HASH_RAW, INFLATE, READ, SMALL_FILES};
+pub use unlade_extract::stages::{FILES, HASH, INFLATE, READ, SMALL_FILES};
 use unlade_sys::{Part, Stage, Track};
 
 /// The name of the part that is the pull as a whole.

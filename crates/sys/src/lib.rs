@@ -1,7 +1,7 @@
 //! Directory-descriptor file operations, atomic publish, locks and sync for Linux.
 //!
 //! Everything that unlade asks of the kernel beyond plain reading and writing is here, behind functions whose errors
-//! say what was tried and on which path:
+//! say what was tried and on which path, and what it asks of the processor:
 //!
 //! | module | what it owns |
 //! |---|---|
@@ -17,6 +17,7 @@
 //! | `order` | [`enter`]: the order in which kinds of locks are taken, checked in debug builds |
 //! | `range` | [`RangeLock`]: shared locks on ranges of files whose format says what they mean |
 //! | `remove` | [`remove_tree`]: deletes a tree, however deep and whatever its modes |
+//! | `sha256` | [`sha256_of_two`]: two messages hashed at the same time |
 //! | `umask` | [`clear_umask_of_thread`]: files that get the modes they are made with |
 //! | `usage` | [`DiskUsage`]: the room that files take |
 //! | `sync` | [`sync_filesystem`], [`sync_directory`], [`boot_id`]: what has reached the disk, and since when |
@@ -25,7 +26,7 @@
 //! | `host` | [`free_space`], [`is_root`], [`create_private_dir`] |
 //!
 //! **Invariant:** this is the only crate of the workspace that may hold `unsafe` code, and a module that does opts in
-//! with a reason. Three do, `memory`, `namespace` and `userns`; `rustix` covers all else.
+//! with a reason. Four do, `memory`, `namespace`, `sha256` and `userns`; `rustix` covers all else.
 //!
 //! **Invariant:** nothing here knows what an image, a layer or a blob is.
 
@@ -47,6 +48,7 @@ mod namespace;
 mod order;
 mod range;
 mod remove;
+mod sha256;
 mod sync;
 mod timings;
 mod umask;
@@ -69,6 +71,7 @@ pub use namespace::spawn_with_overlay;
 pub use order::{Entered, LockRank, enter};
 pub use range::RangeLock;
 pub use remove::{remove_tree, remove_tree_at};
+pub use sha256::{CompressTwo, sha256_of_two};
 pub use sync::{boot_id, sync_directory, sync_file, sync_filesystem};
 pub use timings::{Part, PartTimes, Span, Stage, StageTimes, Timings, TimingsReport, Track, TrackTimes, Wait};
 pub use umask::{clear_umask_of_thread, umask_of_thread};

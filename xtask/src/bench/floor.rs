@@ -26,6 +26,7 @@ use flate2::bufread::MultiGzDecoder;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use unlade_oci::{Algorithm, Compression, Hasher};
+use unlade_sys::sha256_of_two;
 
 use super::disk::{Disk, Filesystem};
 use super::http::{Layer, Source};
@@ -72,12 +73,14 @@ struct Stage {
 struct Spent {
     wall: Duration,
     cpu: Duration,
+    /// What of it cannot be split.
+    chain: Duration,
 }
 
 const RECEIVE: &str = "receive the blobs (with the registry's part)";
-const HASH_BLOBS: &str = "SHA-256 of the blobs";
+const HASH_BLOBS: &str = "SHA-256 of the blobs (cpu: two at once)";
 const INFLATE: &str = "decompress (gzip: zlib-rs, zstd: libzstd)";
-const HASH_RAW: &str = "SHA-256 of the raw bytes";
+const HASH_RAW: &str = "SHA-256 of the raw bytes (cpu: two at once)";
 const FILES: &str = "make the files from memory";
 
 /// Measures every stage `runs` times and keeps the best of each.
@@ -132,31 +135,24 @@ fn once(
     for (number, layer) in layers.iter().enumerate() {
         let mut blob = Vec::with_capacity(usize::try_from(layer.size)?);
         source.blob(layer)?.read_to_end(&mut blob)?;
-        spent[1].push(together(threads, |_| {
-            hash(&blob);
-            Ok(())
-        })?);
+        spent[1].push(hashed(&blob, threads)?);
         spent[2].push(together(threads, |_| read_all(decompressed(&blob)?))?);
         let mut raw = Vec::new();
         decompressed(&blob)?
             .read_to_end(&mut raw)
             .context("a layer cannot be decompressed")?;
-        spent[3].push(together(threads, |_| {
-            hash(&raw);
-            Ok(())
-        })?);
+        spent[3].push(hashed(&raw, threads)?);
         let plan = tree::Plan::of(&raw)?;
         let target = |thread| disk.path().join(format!("{number}-{thread}"));
         spent[4].push(together(threads, |thread| plan.make(&target(thread)))?);
     }
     let stage = |name, spent: &[Spent], is_chain: bool| {
-        // With all cores at work a thread waits for a core, too, and that is not the length of the chain.
-        let time = |spent: &Spent| if threads == 1 { spent.wall } else { spent.cpu };
+        let chain = |spent: &Spent| spent.chain.as_secs_f64();
         Stage {
             name,
             wall_s: spent.iter().map(|spent| spent.wall.as_secs_f64()).sum(),
             cpu_s: spent.iter().map(|spent| spent.cpu.as_secs_f64()).sum(),
-            chain_s: is_chain.then(|| spent.iter().map(|spent| time(spent).as_secs_f64()).fold(0.0, f64::max)),
+            chain_s: is_chain.then(|| spent.iter().map(chain).fold(0.0, f64::max)),
         }
     };
     let [receive, hash_blobs, inflate, hash_raw, files] = &spent;
@@ -190,10 +186,11 @@ fn together(threads: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result
             .collect::<Result<Vec<_>>>()
     })?;
     let count = u32::try_from(threads)?;
-    Ok(Spent {
-        wall: spent.iter().map(|spent| spent.wall).sum::<Duration>() / count,
-        cpu: spent.iter().map(|spent| spent.cpu).sum::<Duration>() / count,
-    })
+    let wall = spent.iter().map(|(wall, _)| wall).sum::<Duration>() / count;
+    let cpu = spent.iter().map(|(_, cpu)| cpu).sum::<Duration>() / count;
+    // With all cores at work a thread waits for a core, too, and that is not the length of the chain.
+    let chain = if threads == 1 { wall } else { cpu };
+    Ok(Spent { wall, cpu, chain })
 }
 
 fn read_all(mut from: impl Read) -> Result<()> {
@@ -211,20 +208,35 @@ fn decompressed(blob: &[u8]) -> Result<Box<dyn Read + '_>> {
     })
 }
 
-fn hash(bytes: &[u8]) {
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    bytes.chunks(BUFFER).for_each(|part| hasher.update(part));
-    std::hint::black_box(hasher.finish());
+/// Returns what it takes to hash a stream: as a chain of its own, and the processor time of one that is hashed together with another.
+fn hashed(bytes: &[u8], threads: usize) -> Result<Spent> {
+    let alone = together(threads, |_| {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        bytes.chunks(BUFFER).for_each(|part| hasher.update(part));
+        std::hint::black_box(hasher.finish());
+        Ok(())
+    })?;
+    let Some(two) = sha256_of_two() else { return Ok(alone) };
+    let (one, other) = bytes.split_at(bytes.len() / 2);
+    let in_pairs = together(threads, |_| {
+        let [mut first, mut second] = [(); 2].map(|()| Hasher::new(Algorithm::Sha256));
+        for (one, other) in one.chunks(BUFFER).zip(other.chunks(BUFFER)) {
+            Hasher::update_two([&mut first, &mut second], [one, other], two);
+        }
+        std::hint::black_box([first, second].map(Hasher::finish));
+        Ok(())
+    })?;
+    Ok(Spent {
+        cpu: in_pairs.cpu.min(alone.cpu),
+        ..alone
+    })
 }
 
-/// Does something on this thread and says what it took.
-fn spend(work: impl FnOnce() -> Result<()>) -> Result<Spent> {
+/// Does something on this thread and returns the time that passed, and that of the processor.
+fn spend(work: impl FnOnce() -> Result<()>) -> Result<(Duration, Duration)> {
     let (started, processor) = (Instant::now(), processor_time()?);
     work()?;
-    Ok(Spent {
-        wall: started.elapsed(),
-        cpu: processor_time()?.saturating_sub(processor),
-    })
+    Ok((started.elapsed(), processor_time()?.saturating_sub(processor)))
 }
 
 /// Returns the processor time of this thread, in the kernel or not.

@@ -12,7 +12,7 @@ use serde_json::Value;
 const THREADS: [(&str, &[&str]); 5] = [
     ("receiving", &["receive", "write"]),
     ("inflating", &["read", "inflate"]),
-    ("hashing", &["hash-blob", "hash-raw"]),
+    ("hashing", &["hash"]),
     ("making files", &["files"]),
     ("making small files", &["small-files"]),
 ];

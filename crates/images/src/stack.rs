@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use unlade_extract::{Limits, Lower as _, LowerKind, LowerNode, Progress, RawPath, Summary, Total};
 use unlade_metadata::{LayerDirectoryRecord, LayerForm, LayerPlace};
-use unlade_oci::{Descriptor, Digest, layer_stack_chain_id};
+use unlade_oci::{Descriptor, Digest, chain_id_on};
 
 use crate::store::{LAYER_LOCK, is_in_place};
 use crate::view::{View, ViewLayer};
@@ -47,29 +47,25 @@ impl Store {
         limits: &Limits,
         progress: &Progress,
     ) -> Result<Stack, Error> {
-        let diff_ids: Vec<Digest> = layers.iter().map(|(_, diff_id)| (*diff_id).clone()).collect();
         let mut stack = Stack::default();
         let mut below = View::default();
-        for (at, (blob, diff_id)) in layers.iter().enumerate() {
+        let mut name = None;
+        for (blob, diff_id) in layers {
             let own = self.layers.directory(diff_id, &self.place());
             let summary = self.summary(diff_id, &self.place())?;
-            let mut directory = own.clone();
-            let mut chain_id = layer_stack_chain_id(&diff_ids[..=at]);
+            let chain_id = chain_id_on(name.as_ref(), diff_id);
             // The record of an image holds for every form and ownership, and some show less of a difference than others.
-            let is_needed = match &chain_id {
-                Some(chain_id) => self.database.is_stack_needed(diff_id, chain_id)?,
-                None => false,
-            };
-            let is_needed = is_needed || (summary.depends_on_lower() && self.depends(&own, &summary, &below)?);
-            if !is_needed {
-                chain_id = None;
-            }
-            if let Some(chain_id) = &chain_id {
+            let is_needed = self.database.is_stack_needed(diff_id, &chain_id)?
+                || (summary.depends_on_lower() && self.depends(&own, &summary, &below)?);
+            if is_needed {
                 tracing::info!(%diff_id, %chain_id, "the layer is extracted on top of those below it");
-                directory = self.make_chain_directory(blob, diff_id, chain_id, &below, limits, progress)?;
+                let directory = self.make_chain_directory(blob, diff_id, &chain_id, &below, limits, progress)?;
+                self.push_directory(&mut below, diff_id, &directory, &self.place(), None)?;
+            } else {
+                self.push_directory(&mut below, diff_id, &own, &self.place(), Some(summary))?;
             }
-            self.push_layer(&mut below, diff_id, &directory, &self.place(), chain_id.is_some())?;
-            stack.chain_ids.push(chain_id);
+            stack.chain_ids.push(is_needed.then(|| chain_id.clone()));
+            name = Some(chain_id);
         }
         Ok(stack)
     }
@@ -83,8 +79,7 @@ impl Store {
         Ok(recorded.map_or_else(Summary::default, crate::listing::summary))
     }
 
-    /// Puts a layer directory, which is at `place`, on top of a view. A layer without entries says nothing, not even of its root; in the directory
-    /// of a stack nothing is merely implied.
+    /// Puts a layer directory, which is at `place`, on top of a view.
     pub(crate) fn push_layer(
         &self,
         view: &mut View,
@@ -93,13 +88,26 @@ impl Store {
         place: &LayerPlace,
         in_chain: bool,
     ) -> Result<(), Error> {
+        let summary = (!in_chain).then(|| self.summary(diff_id, place)).transpose()?;
+        self.push_directory(view, diff_id, directory, place, summary)
+    }
+
+    /// Puts a layer directory with the summary of its extraction on top of a view, or one of a stack, in which nothing is merely
+    /// implied. A layer without entries says nothing, not even of its root.
+    fn push_directory(
+        &self,
+        view: &mut View,
+        diff_id: &Digest,
+        directory: &Path,
+        place: &LayerPlace,
+        summary: Option<Summary>,
+    ) -> Result<(), Error> {
         let record = self.database.layer(diff_id)?;
         if record.as_ref().is_some_and(|record| record.entries == 0) {
             return Ok(());
         }
         let mut implied = std::collections::HashSet::new();
-        if !in_chain {
-            let summary = self.summary(diff_id, place)?;
+        if let Some(summary) = summary {
             implied.extend((!summary.root_declared).then(Vec::new));
             implied.extend(summary.implied_parents.iter().map(|path| path.as_bytes().to_vec()));
         }

@@ -13,7 +13,7 @@
 //! | `document` | [`Document`], [`parse_manifest`], [`parse_config`] |
 //! | `config` | [`ImageConfig`] and what is in it |
 //! | `platform`, `matcher` | [`Platform`], [`PlatformMatcher`] |
-//! | `chain` | [`layer_stack_chain_id`] |
+//! | `chain` | [`chain_id_on`] |
 //! | `class` | [`ErrorClass`], the vocabulary of failure that all crates share |
 //!
 //! # On `oci-spec`
@@ -39,7 +39,7 @@ mod media_type;
 mod platform;
 mod spec;
 
-pub use chain::layer_stack_chain_id;
+pub use chain::chain_id_on;
 pub use class::ErrorClass;
 pub use compression::{Compression, UnknownCompression};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};

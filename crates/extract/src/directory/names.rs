@@ -2,14 +2,18 @@
 //!
 //! Both go by a hash of the path on disk, so a wrong answer is always that a name is known, which costs time and nothing else.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hasher as _};
 
 /// Bits of the set of all names: 256 KiB, which stay in the cache. With 100,000 names one new name in 110 is taken for a known
 /// one, with a million one in 3.
 const BITS: usize = 1 << 21;
 
+/// So many names are kept one by one: small layers, which are most of an image that has many, fill no such set.
+const FEW: usize = 1000;
+
 /// A path on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct NameHash(u64);
 
 impl NameHash {
@@ -43,7 +47,8 @@ fn step(hasher: &mut DefaultHasher, component: &[u8]) -> NameHash {
 /// Memory is bounded whatever the number of names; the more there are, the more new ones are taken for known.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// A Bloom filter with two bits for each name; empty until there is one.
+    few: HashSet<NameHash>,
+    /// A Bloom filter with two bits for each name; empty while there are few.
     bits: Box<[u64]>,
 }
 
@@ -51,8 +56,19 @@ impl Names {
     /// Adds a name. Says whether it certainly was not there.
     pub(super) fn insert(&mut self, name: NameHash) -> bool {
         if self.bits.is_empty() {
+            if self.few.len() < FEW {
+                return self.few.insert(name);
+            }
             self.bits = vec![0; BITS / 64].into_boxed_slice();
+            for name in std::mem::take(&mut self.few) {
+                self.set(name);
+            }
         }
+        self.set(name)
+    }
+
+    /// Sets the bits of a name. Says whether one of them was not.
+    fn set(&mut self, name: NameHash) -> bool {
         let NameHash(hash) = name;
         let mut is_new = false;
         for part in [hash, hash >> 32] {

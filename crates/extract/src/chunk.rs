@@ -17,7 +17,7 @@ use crate::spare::{self, Spare, Taken};
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Buffers that one layer always has: one that is filled and one for each that reads.
-const ALWAYS: usize = 3;
+pub(crate) const ALWAYS: usize = 3;
 
 /// Buffers of one layer at most: 1.75 MiB together. More are not faster.
 pub(crate) const CHUNKS: usize = 7;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use unlade_oci::{Algorithm, CompressTwo, Hasher};
 use unlade_sys::{Track, Wait, sha256_of_two};
 
-use crate::chunk::Chunk;
+use crate::chunk::{ALWAYS, Chunk, INPUT_CHUNKS};
 use crate::stages::HASH;
 
 /// So many bytes of one stream are hashed before it is looked whether there is another by now to be hashed with it.
@@ -215,6 +215,9 @@ impl Side {
     }
 }
 
+// With one buffer that is being filled, the others are one more than may wait.
+const _: () = assert!(Side::Raw.most_waiting() < ALWAYS - 1 && Side::Blob.most_waiting() < INPUT_CHUNKS - 1);
+
 impl Streams {
     fn of(&mut self, side: Side) -> &mut Stream {
         match side {
@@ -379,6 +382,14 @@ mod tests {
         }
     }
 
+    /// Blocks that were taken in together, for each test that counts them.
+    static BLOCKS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+    fn counted<const TEST: usize>(states: [&mut [u32; 8]; 2], blocks: [&[[u8; 64]]; 2]) {
+        BLOCKS[TEST].fetch_add(blocks[0].len().min(blocks[1].len()), Ordering::Relaxed);
+        in_turn(states, blocks);
+    }
+
     /// Returns a buffer of `length` times `byte`.
     fn filled(pool: &mut Pool, length: usize, byte: u8) -> Chunk {
         let mut buffer = pool.take(&mut Track::off(), INFLATE);
@@ -439,38 +450,28 @@ mod tests {
 
     #[test]
     fn both_streams_of_a_layer_go_together() {
-        static BLOCKS: AtomicUsize = AtomicUsize::new(0);
-        fn counted(states: [&mut [u32; 8]; 2], blocks: [&[[u8; 64]]; 2]) {
-            BLOCKS.fetch_add(blocks[0].len().min(blocks[1].len()), Ordering::Relaxed);
-            in_turn(states, blocks);
-        }
-        static LAYERS: Layers = Layers::new(Some(counted));
+        static LAYERS: Layers = Layers::new(Some(counted::<0>));
         check(&LAYERS, [SHA256; 2], &[(12_800, 6400); 40]);
         // A few may have been alone, when the layer had no other buffer to fill.
-        assert!(BLOCKS.load(Ordering::Relaxed) > 40 * 50, "{BLOCKS:?}");
+        assert!(BLOCKS[0].load(Ordering::Relaxed) > 40 * 50, "{BLOCKS:?}");
     }
 
     #[test]
     fn one_stream_of_each_of_two_layers_go_together() {
-        static BLOCKS: AtomicUsize = AtomicUsize::new(0);
-        fn counted(states: [&mut [u32; 8]; 2], blocks: [&[[u8; 64]]; 2]) {
-            BLOCKS.fetch_add(blocks[0].len().min(blocks[1].len()), Ordering::Relaxed);
-            in_turn(states, blocks);
-        }
-        static LAYERS: Layers = Layers::new(Some(counted));
+        static LAYERS: Layers = Layers::new(Some(counted::<1>));
         let mut pool = Pool::new();
         let [one, other] = [(); 2].map(|()| Hashing::within(&LAYERS, SHA256, SHA256));
         for hashing in [&one, &other] {
-            // Without a thread of its own it is over at once, and so this layer's thread finds what waits in the other.
+            // What waits in a layer can be found there by the thread of another, at work or not.
             hashing.input().raw(Arc::new(filled(&mut pool, 6400, 1)), false);
         }
         let Hashes { raw, .. } = one.work(Track::off());
         assert_eq!(raw.finish(), Digest::sha256([1; 6400]));
-        assert_eq!(BLOCKS.load(Ordering::Relaxed), 100);
+        assert_eq!(BLOCKS[1].load(Ordering::Relaxed), 100);
         // Nothing is left to do for its own.
         let Hashes { raw, .. } = other.work(Track::off());
         assert_eq!(raw.finish(), Digest::sha256([1; 6400]));
-        assert_eq!(BLOCKS.load(Ordering::Relaxed), 100);
+        assert_eq!(BLOCKS[1].load(Ordering::Relaxed), 100);
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Threads {
         }
     }
 
-    /// Waits until every closure started has returned and every [`Spawner`] is gone.
+    /// Waits until every closure started has returned, what it returned to nobody is dropped, and every [`Spawner`] is gone.
     pub(crate) async fn ended(mut self) {
         drop(self.alive);
         // Nothing is ever sent: this returns when the last sender is dropped.
@@ -52,19 +52,25 @@ impl Spawner {
         drop(self.start(work));
     }
 
-    fn start<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    fn start<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<Outcome<T>> {
         let alive = self.alive.clone();
-        tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(alive);
-            result
+        tokio::task::spawn_blocking(move || Outcome {
+            value: work(),
+            _alive: alive,
         })
     }
 }
 
-async fn finish<T>(handle: JoinHandle<T>) -> T {
+/// What a closure returned. Where nobody waits for it any more it is dropped after the closure has ended, which can be work, too:
+/// a tree that was made is removed. So the thread counts as alive until then; the fields are dropped in this order.
+struct Outcome<T> {
+    value: T,
+    _alive: mpsc::Sender<()>,
+}
+
+async fn finish<T>(handle: JoinHandle<Outcome<T>>) -> T {
     match handle.await {
-        Ok(value) => value,
+        Ok(outcome) => outcome.value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
             // A blocking task that has begun is never cancelled; one that has not is cancelled only when the runtime goes
@@ -96,6 +102,30 @@ mod tests {
         drop(spawner);
         threads.ended().await;
         assert!(ended.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_gone_at_the_end() {
+        struct Slow(Arc<AtomicBool>);
+        impl Drop for Slow {
+            fn drop(&mut self) {
+                std::thread::sleep(Duration::from_millis(100));
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let threads = Threads::new();
+        let spawner = threads.spawner();
+        let dropped = Arc::new(AtomicBool::new(false));
+        let (slow, (returned, wait)) = (Slow(Arc::clone(&dropped)), std::sync::mpsc::channel::<()>());
+        let work = spawner.run(move || {
+            wait.recv().unwrap();
+            slow
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(10), work).await.is_err());
+        returned.send(()).unwrap();
+        drop(spawner);
+        threads.ended().await;
+        assert!(dropped.load(Ordering::SeqCst));
     }
 
     #[tokio::test]

@@ -82,14 +82,14 @@ impl Store {
         let Some(lock) = self.layers.try_lock(diff_id)? else {
             return Ok(Claim::Busy);
         };
-        let write = extract && !self.has_layer_directory(diff_id)?;
-        if extract && !write && self.is_linked(&blob.digest, diff_id)? {
+        let known = self.known(&blob.digest, diff_id)?;
+        let write = extract && !self.has_directory(&known);
+        if extract && !write && known.is_linked {
             return Ok(Claim::Present);
         }
-        let begun = self.blobs.begin(&blob.digest, blob.size)?;
-        let checked = self.is_checked(&blob.digest, diff_id)?;
-        let source = match begun {
-            Begin::Present if !extract && checked => return Ok(Claim::Present),
+        let source = match self.blobs.begin(&blob.digest, blob.size)? {
+            // Whoever held the layer's lock before has recorded what it checked before it let go.
+            Begin::Present if !extract && self.is_checked(&known) => return Ok(Claim::Present),
             Begin::Present => Source::Local(self.blobs.open_blob(&blob.digest)?),
             Begin::Busy => return Ok(Claim::Busy),
             Begin::Owned(ingest) => Source::Remote(ingest),

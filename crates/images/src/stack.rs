@@ -49,37 +49,33 @@ impl Store {
     ) -> Result<Stack, Error> {
         let mut stack = Stack::default();
         let mut below = View::default();
-        let mut name = None;
-        for (blob, diff_id) in layers {
+        let mut named: Vec<(Digest, Digest)> = Vec::with_capacity(layers.len());
+        for (_, diff_id) in layers {
+            let chain_id = chain_id_on(named.last().map(|(_, chain_id)| chain_id), diff_id);
+            named.push((Digest::clone(diff_id), chain_id));
+        }
+        let known = self.database.stack_layers(&named, &self.place())?;
+        for (((blob, diff_id), (_, chain_id)), known) in layers.iter().zip(named).zip(known) {
             let own = self.layers.directory(diff_id, &self.place());
-            let summary = self.summary(diff_id, &self.place())?;
-            let chain_id = chain_id_on(name.as_ref(), diff_id);
+            let summary = known.summary.map(crate::listing::summary).unwrap_or_default();
             // The record of an image holds for every form and ownership, and some show less of a difference than others.
-            let is_needed = self.database.is_stack_needed(diff_id, &chain_id)?
-                || (summary.depends_on_lower() && self.depends(&own, &summary, &below)?);
-            if is_needed {
+            let is_needed = known.is_needed || (summary.depends_on_lower() && self.depends(&own, &summary, &below)?);
+            let (directory, summary) = if is_needed {
                 tracing::info!(%diff_id, %chain_id, "the layer is extracted on top of those below it");
                 let directory = self.make_chain_directory(blob, diff_id, &chain_id, &below, limits, progress)?;
-                self.push_directory(&mut below, diff_id, &directory, &self.place(), None)?;
+                (directory, None)
             } else {
-                self.push_directory(&mut below, diff_id, &own, &self.place(), Some(summary))?;
+                (own, Some(summary))
+            };
+            if !known.has_no_entries {
+                push_directory(&mut below, &directory, &self.place(), summary)?;
             }
-            stack.chain_ids.push(is_needed.then(|| chain_id.clone()));
-            name = Some(chain_id);
+            stack.chain_ids.push(is_needed.then_some(chain_id));
         }
         Ok(stack)
     }
 
-    /// Returns what the extraction of a layer found that made its own directory.
-    fn summary(&self, diff_id: &Digest, place: &LayerPlace) -> Result<Summary, Error> {
-        let recorded = match self.database.layer_directory(diff_id, None, place)? {
-            Some(directory) => self.database.directory_summary(directory.id)?,
-            None => None,
-        };
-        Ok(recorded.map_or_else(Summary::default, crate::listing::summary))
-    }
-
-    /// Puts a layer directory, which is at `place`, on top of a view.
+    /// Puts a layer directory, which is at `place`, on top of a view. A layer without entries says nothing, not even of its root.
     pub(crate) fn push_layer(
         &self,
         view: &mut View,
@@ -88,31 +84,16 @@ impl Store {
         place: &LayerPlace,
         in_chain: bool,
     ) -> Result<(), Error> {
-        let summary = (!in_chain).then(|| self.summary(diff_id, place)).transpose()?;
-        self.push_directory(view, diff_id, directory, place, summary)
-    }
-
-    /// Puts a layer directory with the summary of its extraction on top of a view, or one of a stack, in which nothing is merely
-    /// implied. A layer without entries says nothing, not even of its root.
-    fn push_directory(
-        &self,
-        view: &mut View,
-        diff_id: &Digest,
-        directory: &Path,
-        place: &LayerPlace,
-        summary: Option<Summary>,
-    ) -> Result<(), Error> {
-        let record = self.database.layer(diff_id)?;
-        if record.as_ref().is_some_and(|record| record.entries == 0) {
+        // What is known of it on top of others is not looked at.
+        let alone = [(diff_id.clone(), diff_id.clone())];
+        let Some(known) = self.database.stack_layers(&alone, place)?.pop() else {
+            return Ok(());
+        };
+        if known.has_no_entries {
             return Ok(());
         }
-        let mut implied = std::collections::HashSet::new();
-        if let Some(summary) = summary {
-            implied.extend((!summary.root_declared).then(Vec::new));
-            implied.extend(summary.implied_parents.iter().map(|path| path.as_bytes().to_vec()));
-        }
-        view.push(ViewLayer::open(directory, place, implied)?);
-        Ok(())
+        let summary = known.summary.map(crate::listing::summary).unwrap_or_default();
+        push_directory(view, directory, place, (!in_chain).then_some(summary))
     }
 
     /// Says whether a layer gives something else on top of `below` than its own directory, put there, shows.
@@ -257,6 +238,23 @@ impl Store {
             .filter(|found| self.trusts(&found.durability) && is_in_place(&found.path, found.entries == 0))
             .map(|found| found.path))
     }
+}
+
+/// Puts a layer directory with the summary of its extraction on top of a view, or one of a stack, in which nothing is merely
+/// implied.
+fn push_directory(
+    view: &mut View,
+    directory: &Path,
+    place: &LayerPlace,
+    summary: Option<Summary>,
+) -> Result<(), Error> {
+    let mut implied = std::collections::HashSet::new();
+    if let Some(summary) = summary {
+        implied.extend((!summary.root_declared).then(Vec::new));
+        implied.extend(summary.implied_parents.iter().map(|path| path.as_bytes().to_vec()));
+    }
+    view.push(ViewLayer::open(directory, place, implied)?);
+    Ok(())
 }
 
 fn is_link(node: &LowerNode) -> bool {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use unlade_blobs::BlobStore;
 use unlade_extract::{Helpers, Limits, Options, Ownership, Privilege, Whiteouts};
-use unlade_metadata::{Database, Durability as Recorded, LayerForm, LayerOwnership, LayerPlace};
+use unlade_metadata::{
+    Database, Durability as Recorded, LayerForm, LayerOwnership, LayerPlace, LayerState as KnownLayer,
+};
 use unlade_oci::Digest;
 use unlade_sys::{Durability, Entered, FileLock, LockRank};
 
@@ -262,17 +264,21 @@ impl Store {
         }
     }
 
-    /// Finds out what is there of a layer, without claiming it.
+    /// Finds out what is there of each of `layers`, given as blob digest and diff ID, in their order, without claiming any.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn layer_state(&self, blob: &Digest, diff_id: &Digest) -> Result<LayerState, Error> {
-        Ok(LayerState {
-            blob: self.blobs.contains(blob)? && self.is_checked(blob, diff_id)?,
-            directory: self.has_layer_directory(diff_id)?,
-            known: self.is_linked(blob, diff_id)?,
-            partial: self.blobs.ingest(blob)?.map_or(0, |ingest| ingest.bytes),
-        })
+    pub fn layer_states(&self, layers: &[(Digest, Digest)]) -> Result<Vec<LayerState>, Error> {
+        let known = self.database.layer_states(layers, Some(&self.place()))?;
+        let states = layers.iter().zip(known).map(|((blob, _), known)| {
+            Ok(LayerState {
+                blob: self.is_checked(&known) && self.blobs.contains(blob)?,
+                directory: self.has_directory(&known),
+                known: known.is_linked,
+                partial: self.blobs.ingest(blob)?.map_or(0, |ingest| ingest.bytes),
+            })
+        });
+        states.collect()
     }
 
     /// Removes a blob whose content is wrong, and what has arrived of it, so that it is fetched anew. One that somebody else is
@@ -309,17 +315,17 @@ impl Store {
         Ok(removed)
     }
 
-    /// Returns whether the blob was once read to its end and found to hold this layer, and no power loss can have changed
-    /// it since.
-    pub(crate) fn is_checked(&self, blob: &Digest, diff_id: &Digest) -> Result<bool, Error> {
-        let file = self.database.blob(blob)?;
-        Ok(self.is_linked(blob, diff_id)? && file.is_some_and(|file| self.trusts(&file.durability)))
+    /// Returns what is recorded of one layer.
+    pub(crate) fn known(&self, blob: &Digest, diff_id: &Digest) -> Result<KnownLayer, Error> {
+        let layer = [(blob.clone(), diff_id.clone())];
+        let mut known = self.database.layer_states(&layer, Some(&self.place()))?;
+        Ok(known.remove(0))
     }
 
-    /// Returns whether the blob was once read to its end and found to hold this layer, be it there or not.
-    pub(crate) fn is_linked(&self, blob: &Digest, diff_id: &Digest) -> Result<bool, Error> {
-        let layers = self.database.layers_of_blob(blob)?;
-        Ok(layers.iter().any(|layer| layer.diff_id == *diff_id))
+    /// Returns whether the blob was once read to its end and found to hold this layer, and no power loss can have changed
+    /// it since.
+    pub(crate) fn is_checked(&self, known: &KnownLayer) -> bool {
+        known.is_linked && known.blob.as_ref().is_some_and(|file| self.trusts(&file.durability))
     }
 
     /// Returns whether a power loss cannot have changed what was written like this.
@@ -328,15 +334,10 @@ impl Store {
     }
 
     /// Returns whether the layer's directory is recorded, is there, and can be trusted.
-    pub(crate) fn has_layer_directory(&self, diff_id: &Digest) -> Result<bool, Error> {
-        let Some(directory) = self.database.layer_directory(diff_id, None, &self.place())? else {
-            return Ok(false);
-        };
-        if !self.trusts(&directory.durability) {
-            return Ok(false);
-        }
-        let is_empty = self.database.layer(diff_id)?.is_some_and(|layer| layer.is_empty);
-        Ok(is_in_place(&directory.path, is_empty))
+    pub(crate) fn has_directory(&self, known: &KnownLayer) -> bool {
+        let is_empty = known.layer.as_ref().is_some_and(|layer| layer.is_empty);
+        let directory = known.directory.as_ref();
+        directory.is_some_and(|found| self.trusts(&found.durability) && is_in_place(&found.path, is_empty))
     }
 
     pub(crate) fn place(&self) -> LayerPlace {

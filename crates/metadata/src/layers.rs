@@ -7,7 +7,7 @@ use crate::error::{Failure, Result};
 use crate::images::image_layer;
 use crate::records::{
     ImageLayer, LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerForm, LayerOwnership, LayerPlace, LayerRecord,
-    LayerState, StoredDirectory,
+    LayerState, StackLayer, StoredDirectory,
 };
 use crate::{Database, blobs, columns};
 
@@ -82,13 +82,37 @@ impl Database {
         })
     }
 
-    /// Returns whether an image needs the layer `diff_id` on top of the stack `chain_id`, in whatever form or ownership that was
-    /// found out.
-    pub fn is_stack_needed(&self, diff_id: &Digest, chain_id: &Digest) -> Result<bool> {
-        self.read("look a stack up", |transaction| {
-            let mut statement =
-                transaction.prepare_cached("SELECT 1 FROM manifest_layers WHERE diff_id = ?1 AND chain_id = ?2")?;
-            Ok(statement.exists([diff_id.to_string(), chain_id.to_string()])?)
+    /// Returns what is known of each layer of a stack, given as diff ID and chain ID, in their order; of one moment.
+    ///
+    /// Their directories are looked up at `place`.
+    pub fn stack_layers(&self, layers: &[(Digest, Digest)], place: &LayerPlace) -> Result<Vec<StackLayer>> {
+        let root = self.root_bytes(&place.root)?;
+        self.read("look the layers of a stack up", |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM layers WHERE diff_id = :diff_id AND entries = 0) AS has_no_entries,
+                     (SELECT summary FROM layer_directories WHERE diff_id = :diff_id AND chain_id = ''
+                         AND root_path = :root AND form = :form AND ownership = :ownership) AS summary,
+                     EXISTS (SELECT 1 FROM manifest_layers WHERE diff_id = :diff_id AND chain_id = :chain_id) AS is_needed",
+            )?;
+            let mut found = Vec::with_capacity(layers.len());
+            for (diff_id, chain_id) in layers {
+                let mut rows = statement.query(named_params! {
+                    ":diff_id": diff_id.to_string(),
+                    ":chain_id": chain_id.to_string(),
+                    ":root": root,
+                    ":form": place.form.as_str(),
+                    ":ownership": place.ownership.as_str(),
+                })?;
+                // A row of expressions alone is always there.
+                if let Some(row) = rows.next()? {
+                    found.push(StackLayer {
+                        has_no_entries: row.get("has_no_entries")?,
+                        summary: columns::from_optional_json(row, "summary")?,
+                        is_needed: row.get("is_needed")?,
+                    });
+                }
+            }
+            Ok(found)
         })
     }
 
@@ -156,7 +180,7 @@ impl Database {
         })
     }
 
-    /// Returns what is known of each of `layers`, given as blob digest and diff ID, in their order.
+    /// Returns what is known of each of `layers`, given as blob digest and diff ID, in their order; of one moment.
     ///
     /// Directories are looked up at `place`; without one, none is reported.
     pub fn layer_states(&self, layers: &[(Digest, Digest)], place: Option<&LayerPlace>) -> Result<Vec<LayerState>> {
@@ -171,6 +195,9 @@ impl Database {
                     layer: get_layer(transaction, diff_id)?,
                     directory,
                     blob: blobs::get(transaction, blob)?,
+                    is_linked: transaction
+                        .prepare_cached("SELECT 1 FROM layer_blobs WHERE blob_digest = ?1 AND diff_id = ?2")?
+                        .exists([blob.to_string(), diff_id.to_string()])?,
                 })
             };
             layers.iter().map(state).collect()

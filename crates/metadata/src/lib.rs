@@ -57,5 +57,6 @@ pub use migrations::{Migration, latest_version, migrations};
 pub use records::{
     BlobRecord, Committed, Durability, ImageCommit, ImageKey, ImageLayer, ImageName, ImageSummary, IndexRecord,
     Inspection, LayerBlobRecord, LayerCommit, LayerDirectoryRecord, LayerForm, LayerOwnership, LayerPlace, LayerRecord,
-    LayerState, ManifestRecord, NameRecord, Removed, StoredDirectory, StoredImage, StoredLayer, Target, Unsynced,
+    LayerState, ManifestRecord, NameRecord, Removed, StackLayer, StoredDirectory, StoredImage, StoredLayer, Target,
+    Unsynced,
 };

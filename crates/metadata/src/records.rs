@@ -411,6 +411,19 @@ pub struct LayerState {
     pub directory: Option<StoredDirectory>,
     /// The blob file, if the store keeps it.
     pub blob: Option<BlobRecord>,
+    /// Whether the blob was read once and found to hold this layer, be it there or not.
+    pub is_linked: bool,
+}
+
+/// What is known of one layer of an image that is about to be stacked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackLayer {
+    /// Whether its tar stream has no entries.
+    pub has_no_entries: bool,
+    /// The summary of the extraction that made its directory, of the layer alone, at the place that was looked at.
+    pub summary: Option<serde_json::Value>,
+    /// Whether an image needs it on top of this stack, in whatever form or ownership that was found out.
+    pub is_needed: bool,
 }
 
 /// One line of a listing.

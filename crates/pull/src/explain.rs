@@ -201,8 +201,13 @@ fn document_states(store: &Store, resolution: &Resolution) -> Result<Vec<Documen
 
 fn survey(store: &Store, explained: &mut ImageExplanation, extract: bool) -> Result<(), Error> {
     let mut seen = std::collections::HashSet::new();
-    for (blob, diff_id) in explained.resolution.layers() {
-        let state = store.layer_state(&blob.digest, diff_id).map_err(Error::store)?;
+    let named: Vec<_> = explained
+        .resolution
+        .layers()
+        .map(|(blob, diff_id)| (blob.digest.clone(), Digest::clone(diff_id)))
+        .collect();
+    let states = store.layer_states(&named).map_err(Error::store)?;
+    for ((blob, diff_id), state) in explained.resolution.layers().zip(states) {
         if seen.insert(blob.digest.clone()) {
             let there = if state.blob {
                 blob.size

@@ -90,52 +90,60 @@ fn free(path: &Path) -> Result<u64, Error> {
 fn missing(store: &Store, resolutions: &[Resolution], options: &Options, staged: bool) -> Result<Plan, Error> {
     let extract = options.extract;
     let mut seen: HashMap<&Digest, &Digest> = HashMap::new();
+    let mut layers = Vec::new();
+    for resolution in resolutions {
+        for (blob, diff_id) in resolution.layers() {
+            match seen.insert(&blob.digest, diff_id) {
+                None => layers.push((resolution, blob, diff_id)),
+                Some(first) if first == diff_id => {}
+                Some(first) => {
+                    let (digest, first, second) = (blob.digest.clone(), first.clone(), diff_id.clone());
+                    return Err(Error::TwoContents { digest, first, second });
+                }
+            }
+        }
+    }
+    let named: Vec<_> = layers
+        .iter()
+        .map(|(_, blob, diff_id)| (blob.digest.clone(), Digest::clone(diff_id)))
+        .collect();
+    let states = store.layer_states(&named).map_err(Error::store)?;
     let mut jobs = Vec::new();
     let mut bytes_to_fetch = 0;
     let mut bytes_to_extract = 0;
     let mut absent = None;
-    for resolution in resolutions {
-        for (blob, diff_id) in resolution.layers() {
-            if let Some(first) = seen.insert(&blob.digest, diff_id) {
-                if first != diff_id {
-                    let (digest, first, second) = (blob.digest.clone(), first.clone(), diff_id.clone());
-                    return Err(Error::TwoContents { digest, first, second });
-                }
-                continue;
-            }
-            let state = store.layer_state(&blob.digest, diff_id).map_err(Error::store)?;
-            // A layer that has its directory can do without its blob.
-            let is_there = if extract {
-                state.directory && state.known
-            } else {
-                state.blob
-            };
-            if is_there {
-                continue;
-            }
-            if !state.blob {
-                bytes_to_fetch += blob.size.saturating_sub(state.partial);
-                // One that was not checked since the machine started may do as well.
-                if absent.is_none()
-                    && state.partial < blob.size
-                    && !store.blobs().contains(&blob.digest).map_err(Error::store)?
-                {
-                    absent = Some((resolution.reference.clone(), blob.digest.clone()));
-                }
-            }
-            // How large a layer is once extracted is not known before it is. Compression makes nothing larger that is worth
-            // it; of a plain archive not even that can be said, since its headers may be all of it.
-            if extract && !state.directory && blob.media_type.compression_hint() != Some(Compression::None) {
-                bytes_to_extract += blob.size;
-            }
-            jobs.push(Job {
-                blob: blob.clone(),
-                diff_id: diff_id.clone(),
-                repository: resolution.reference.repository().clone(),
-                extract,
-                keep_blob: !options.discard_blobs,
-            });
+    for ((resolution, blob, diff_id), state) in layers.into_iter().zip(states) {
+        // A layer that has its directory can do without its blob.
+        let is_there = if extract {
+            state.directory && state.known
+        } else {
+            state.blob
+        };
+        if is_there {
+            continue;
         }
+        if !state.blob {
+            bytes_to_fetch += blob.size.saturating_sub(state.partial);
+            // One that was not checked since the machine started may do as well.
+            if absent.is_none()
+                && state.partial < blob.size
+                && !store.blobs().contains(&blob.digest).map_err(Error::store)?
+            {
+                absent = Some((resolution.reference.clone(), blob.digest.clone()));
+            }
+        }
+        // How large a layer is once extracted is not known before it is. Compression makes nothing larger that is worth
+        // it; of a plain archive not even that can be said, since its headers may be all of it.
+        if extract && !state.directory && blob.media_type.compression_hint() != Some(Compression::None) {
+            bytes_to_extract += blob.size;
+        }
+        jobs.push(Job {
+            blob: blob.clone(),
+            diff_id: diff_id.clone(),
+            repository: resolution.reference.repository().clone(),
+            extract,
+            keep_blob: !options.discard_blobs,
+        });
     }
     jobs.sort_by_key(|job| std::cmp::Reverse(job.blob.size));
     // Blobs that do not stay make room for the next; no more than the largest is there at a time.

@@ -26,8 +26,10 @@ fn what_was_not_flushed_is_not_trusted_under_another_boot() {
 
     let later = fixture.under_boot(LATER);
     assert!(!is_complete(&later, true) && !is_complete(&later, false));
-    let state = later.layer_state(&layer.digest, &layer.diff_id).unwrap();
-    assert!(!state.directory && !state.blob);
+    let states = later
+        .layer_states(&[(layer.digest.clone(), layer.diff_id.clone())])
+        .unwrap();
+    assert!(!states[0].directory && !states[0].blob && states[0].known);
     assert_eq!(
         later.inspect(&reference("app"), None).unwrap().image.layers[0].directory,
         None

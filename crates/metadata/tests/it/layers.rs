@@ -44,6 +44,14 @@ fn layer_states_say_what_is_missing() {
         ]
     );
     assert_eq!(states[0].layer, Some(whole.layer));
+    let linked: Vec<_> = states.iter().map(|state| state.is_linked).collect();
+    assert_eq!(linked, [true, true, true, false]);
+    let swapped = [(layer_blob("whole"), diff_id("no blob"))];
+    let swapped = store.database.layer_states(&swapped, None).unwrap();
+    assert!(
+        swapped[0].layer.is_some() && swapped[0].blob.is_some() && !swapped[0].is_linked,
+        "both are known, but not that one holds the other"
+    );
     assert_eq!(
         store.database.layers_of_blob(&layer_blob("whole")).unwrap(),
         [whole.source]
@@ -112,8 +120,9 @@ fn a_layer_extracted_against_a_stack_has_a_directory_of_its_own() {
     store.database.commit_image(&in_another_form).unwrap();
     assert_eq!(found().layers[1].layer.chain_id, Some(chain_id.clone()));
     assert!(found().layers[0].layer.is_stacked);
-    assert!(store.database.is_stack_needed(&diff_id("top"), &chain_id).unwrap());
-    assert!(!store.database.is_stack_needed(&diff_id("base"), &chain_id).unwrap());
+    let stack = [(diff_id("base"), diff_id("base")), (diff_id("top"), chain_id)];
+    let of_stack = store.database.stack_layers(&stack, &store.place()).unwrap();
+    assert_eq!([of_stack[0].is_needed, of_stack[1].is_needed], [false, true]);
 }
 
 #[test]
@@ -233,6 +242,30 @@ fn every_directory_has_the_summary_of_its_own_extraction() {
             .unwrap()
             .id
     };
+    let in_stack = |place: &LayerPlace| {
+        let layers = [
+            (layer.diff_id.clone(), layer.diff_id.clone()),
+            (diff_id("unknown"), diff_id("unknown")),
+        ];
+        store.database.stack_layers(&layers, place).unwrap()
+    };
+    let summaries_in_stack = |place: &LayerPlace| {
+        in_stack(place)
+            .into_iter()
+            .map(|layer| layer.summary)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(summaries_in_stack(&store.place()), [Some(json!({"n": 1})), None]);
+    assert_eq!(summaries_in_stack(&unused), [None, None], "no directory was made there");
+    assert!(
+        in_stack(&unused)
+            .iter()
+            .all(|layer| !layer.has_no_entries && !layer.is_needed)
+    );
+    let mut empty = layer_commit(layer, &store.place());
+    empty.layer.entries = 0;
+    store.database.record_layer(&empty).unwrap();
+    assert!(in_stack(&unused)[0].has_no_entries);
     let of_row = |id| store.database.directory_summary(id).unwrap();
     assert_eq!(of_row(id(&squashed)), Some(json!({"n": 2})));
     assert_eq!(of_row(1000), None);

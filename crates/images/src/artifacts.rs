@@ -214,8 +214,9 @@ impl Store {
             blobs: manifest.get().layers.clone(),
             pulled_at: SystemTime::now(),
         };
+        let index = self.change_index()?;
         self.database.commit_artifact(&record)?;
-        self.write_index()?;
+        index.write()?;
         Artifact::from_record(record).ok_or_else(|| Error::Vanished {
             name: reference.to_string(),
         })

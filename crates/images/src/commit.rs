@@ -68,12 +68,14 @@ impl Store {
         let layers = commit.manifest.get().layers.iter().zip(&commit.config.get().diff_ids);
         // Who removes the very name that is recorded here comes before, or after all of it.
         let _no_removal = self.no_removal()?;
+        let config = ConfigRecord::parse(&config.digest, &config.media_type, commit.config.bytes())?;
+        let index = self.change_index()?;
         self.database.commit_image(&unlade_metadata::ImageCommit {
             name: image::name(commit.reference),
             platform: commit.platform.clone(),
             indexes: commit.indexes.iter().map(IndexRecord::from).collect(),
             manifest: ManifestRecord::from(commit.manifest),
-            config: ConfigRecord::parse(&config.digest, &config.media_type, commit.config.bytes())?,
+            config,
             layers: layers
                 .enumerate()
                 .map(|(at, (blob, diff_id))| ImageLayer {
@@ -86,7 +88,7 @@ impl Store {
                 })
                 .collect(),
         })?;
-        self.write_index()?;
+        index.write()?;
         match self.look_up(commit.reference, commit.platform, stack.is_some())? {
             Lookup::Complete(image) => Ok(*image),
             Lookup::Incomplete { .. } | Lookup::Absent => Err(Error::Vanished {

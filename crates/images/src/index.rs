@@ -1,11 +1,15 @@
 //! `index.json`: the database's names, as other tools read them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::FileExt as _;
 
 use serde::Serialize;
 use unlade_metadata::{ArtifactRecord, NameRecord, Target};
 use unlade_oci::{Descriptor, Platform};
+use unlade_sys::Durability;
 
+use crate::store::OrderedLock;
 use crate::{Error, Store};
 
 /// The annotation by which an image layout names an entry (image-spec, `annotations.md`).
@@ -19,22 +23,89 @@ struct IndexFile {
     manifests: Vec<Descriptor>,
 }
 
-impl Store {
+/// What the file that carries the lock says while the names in the database may be others than those in `index.json`, and what it
+/// says else. Both are one byte, so that it takes no room on a full disk to say so.
+const CHANGING: &[u8] = b"1";
+const CURRENT: &[u8] = b"0";
+
+/// A change of what `index.json` lists, from before the database is changed until the file is written. If the process ends or
+/// fails between the two, whoever comes next writes it.
+#[derive(Debug)]
+#[must_use = "the index is written by `write`"]
+pub(crate) struct IndexChange<'a> {
+    store: &'a Store,
+    lock: OrderedLock,
+}
+
+impl IndexChange<'_> {
     /// Writes `index.json` anew from the database.
-    pub(crate) fn write_index(&self) -> Result<(), Error> {
-        let _lock = self.lock_index()?;
-        Ok(self.blobs.write_index(&self.index_bytes()?)?)
+    pub(crate) fn write(self) -> Result<(), Error> {
+        self.store.blobs.write_index(&self.store.index_bytes()?)?;
+        self.say(CURRENT)
     }
 
-    /// Returns whether `index.json` is what the database gives.
+    /// Ends it without a change.
+    pub(crate) fn withdraw(self) -> Result<(), Error> {
+        self.say(CURRENT)
+    }
+
+    fn say(&self, state: &[u8]) -> Result<(), Error> {
+        let failed = |source| unlade_sys::Error::new("write", self.store.index_lock(), source);
+        let file = self.lock.file();
+        file.write_all_at(state, 0).map_err(failed)?;
+        if state == CHANGING && self.store.durability == Durability::Sync {
+            file.sync_all().map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn is_unfinished(&self) -> bool {
+        let mut state = [0];
+        self.lock.file().read_exact_at(&mut state, 0).is_ok() && state == *CHANGING
+    }
+}
+
+impl Store {
+    /// Begins a change of what `index.json` lists: before the database is changed.
+    pub(crate) fn change_index(&self) -> Result<IndexChange<'_>, Error> {
+        let change = self.hold_index()?;
+        change.say(CHANGING)?;
+        Ok(change)
+    }
+
+    fn hold_index(&self) -> Result<IndexChange<'_>, Error> {
+        Ok(IndexChange {
+            store: self,
+            lock: self.lock_index()?,
+        })
+    }
+
+    /// Writes `index.json` anew from the database.
+    pub(crate) fn write_index(&self) -> Result<(), Error> {
+        self.hold_index()?.write()
+    }
+
+    /// Writes `index.json` if a process has ended after it had changed the names, and before it had written them there.
+    pub(crate) fn finish_index(&self) -> Result<(), Error> {
+        if !fs::read(self.index_lock()).is_ok_and(|state| state == CHANGING) {
+            return Ok(());
+        }
+        // Who is at it holds the lock, and is waited for.
+        let change = self.hold_index()?;
+        if change.is_unfinished() { change.write() } else { Ok(()) }
+    }
+
+    /// Returns whether `index.json` is what the database gives. What a process that has ended had still to write there is written
+    /// first.
     pub(crate) fn index_is_current(&self) -> Result<bool, Error> {
         let is_current =
             || -> Result<bool, Error> { Ok(self.index_bytes()? == self.blobs.read_index().unwrap_or_default()) };
-        // Whoever changes the names writes the index soon after, under the lock.
         let seen: bool = is_current()?;
         if seen || self.database.is_read_only() {
             return Ok(seen);
         }
+        self.finish_index()?;
+        // Whoever changes the names has the lock until the index is written.
         let _lock = self.lock_index()?;
         is_current()
     }

@@ -20,7 +20,7 @@
 //! 2. `locks/layer-…`, by diff ID or chain ID: who makes, or removes, a layer directory. Never waited for while holding
 //!    another.
 //! 3. the ingest file of a blob: who fetches it. Never waited for.
-//! 4. `locks/index`: who rewrites `index.json`. Held for a moment.
+//! 4. `locks/index`: who changes the names, until `index.json` is written. Held for a moment.
 //! 5. the database's own.
 //!
 //! A directory of layers outside of the store (`StoreOptions::layer_path`) has its stages and its locks in `.unlade/` below
@@ -28,7 +28,8 @@
 //!
 //! # Order of a commit
 //! Blob, then layer directory, then row, those of layers that end at about the same time in one transaction; at the end the
-//! image's rows in one transaction, then `index.json`. A removal goes the other way. So whatever is recorded is there, at every moment at which a process may die.
+//! image's rows in one transaction, then `index.json`. A removal goes the other way. So whatever is recorded is there, at every moment
+//! at which a process may die; that `index.json` is still to be written says the file of its lock.
 
 mod artifacts;
 mod claim;

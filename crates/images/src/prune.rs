@@ -83,9 +83,10 @@ impl Store {
         {
             let _alone = self.lock_removal()?;
             let _mounted = self.lease_mounted()?;
+            let index = (!options.dry_run).then(|| self.change_index()).transpose()?;
             let collected = self.database.collect(&collection, collect)?;
-            if !options.dry_run {
-                self.write_index()?;
+            if let Some(index) = index {
+                index.write()?;
             }
             sweep.names(&collected);
             sweep.directories(&collected)?;

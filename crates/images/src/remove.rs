@@ -45,10 +45,12 @@ impl Store {
         let removal = {
             let _alone = self.lock_removal()?;
             let _mounted = self.lease_mounted()?;
+            let index = self.change_index()?;
             let Some(removed) = self.database.remove_image(&key)? else {
+                index.withdraw()?;
                 return Err(self.no_image(reference));
             };
-            self.write_index()?;
+            index.write()?;
             self.remove_files(removed, &mut retired)?
         };
         // The trees are out of the way already; deleting them may take a while and holds nobody up.

@@ -1,5 +1,6 @@
 //! The store: its options, its parts, and how they are opened.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use unlade_blobs::BlobStore;
@@ -54,16 +55,21 @@ const INDEX_LOCK: LockRank = LockRank::waited_for(4, "index");
 /// A lock that stays on the thread that has taken it.
 #[derive(Debug)]
 pub(crate) struct OrderedLock {
-    _lock: FileLock,
+    lock: FileLock,
     _entered: Entered,
 }
 
 impl OrderedLock {
     fn new(lock: FileLock, entered: Entered) -> Self {
         Self {
-            _lock: lock,
+            lock,
             _entered: entered,
         }
+    }
+
+    /// Returns the file that carries the lock.
+    pub(crate) fn file(&self) -> &File {
+        self.lock.file()
     }
 }
 
@@ -302,7 +308,8 @@ impl Store {
         }
     }
 
-    /// Removes what dead processes have left half done. A pull begins with it; it costs a directory listing.
+    /// Removes what dead processes have left half done, and writes the `index.json` that one of them has not come to. A pull
+    /// begins with it; it costs a directory listing.
     ///
     /// # Errors
     /// Something cannot be removed.
@@ -312,6 +319,7 @@ impl Store {
             // Archives are staged beside the blobs, wherever the layers are.
             removed += LayerRoot::stages_of_store(&self.root)?.sweep()?;
         }
+        self.finish_index()?;
         Ok(removed)
     }
 
@@ -359,8 +367,11 @@ impl Store {
     /// Serialises the rewriting of `index.json`: what is written must not be older than what is there.
     pub(crate) fn lock_index(&self) -> Result<OrderedLock, Error> {
         let order = unlade_sys::enter(INDEX_LOCK);
-        let lock = FileLock::exclusive(&self.root.join("locks").join("index"))?;
-        Ok(OrderedLock::new(lock, order))
+        Ok(OrderedLock::new(FileLock::exclusive(&self.index_lock())?, order))
+    }
+
+    pub(crate) fn index_lock(&self) -> PathBuf {
+        self.root.join("locks").join("index")
     }
 
     /// Keeps removals, and the taking of leases and the recording of images, apart. Who removes holds it alone.

@@ -116,8 +116,9 @@ impl Store {
             self.keep_document(index)?;
         }
         let records: Vec<IndexRecord> = indexes.iter().map(IndexRecord::from).collect();
+        let index = self.change_index()?;
         self.database.record_whole_index(&records, &blobs)?;
-        self.write_index()
+        index.write()
     }
 }
 

@@ -149,3 +149,58 @@ fn an_index_that_was_lost_is_made_from_the_database() {
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 }
+
+/// Whoever dies between the database and the index leaves word of it, and the next one writes the index.
+#[test]
+fn an_index_that_a_dead_process_has_not_come_to_is_written() {
+    let fixture = Fixture::new();
+    bring_in(&fixture.store, "app", &image(&[layer("a")]), true);
+    let root = fixture.store.root();
+    let (index, word) = (root.join("index.json"), root.join("locks/index"));
+    let current = fs::read(&index).unwrap();
+    assert_eq!(fs::read(&word).unwrap(), b"0");
+    let verify = || fixture.store.verify(Depth::Quick).unwrap().damage.len();
+    let earlier = br#"{"schemaVersion":2,"manifests":[]}"#;
+
+    overwrite(&index, earlier);
+    assert_eq!(verify(), 1, "nobody has said that there is something to do");
+    fs::write(&word, "1").unwrap();
+    assert_eq!(verify(), 0);
+    assert_eq!(fs::read(&index).unwrap(), current);
+    assert_eq!(fs::read(&word).unwrap(), b"0");
+
+    overwrite(&index, earlier);
+    fs::write(&word, "1").unwrap();
+    fixture.store.sweep().unwrap();
+    assert_eq!(fs::read(&index).unwrap(), current);
+    assert_eq!(fs::read(&word).unwrap(), b"0");
+}
+
+#[test]
+fn an_index_that_cannot_be_written_is_written_later() {
+    let fixture = Fixture::new();
+    let image = image(&[layer("a")]);
+    bring_in(&fixture.store, "app", &image, true);
+    let root = fixture.store.root();
+    // Where the new index is made before it takes the place of the old one.
+    let (ingest, away) = (root.join("ingest"), root.join("away"));
+    fs::rename(&ingest, &away).unwrap();
+    fixture.store.remove(&reference("app"), None).unwrap_err();
+    assert_eq!(fs::read(root.join("locks/index")).unwrap(), b"1");
+    fs::rename(&away, &ingest).unwrap();
+    fixture.store.sweep().unwrap();
+    assert!(
+        !fs::read_to_string(root.join("index.json"))
+            .unwrap()
+            .contains("library/app")
+    );
+    let damage = fixture.store.verify(Depth::Quick).unwrap().damage;
+    assert!(damage.is_empty(), "{damage:?}");
+
+    fixture.store.remove(&reference("app"), None).unwrap_err();
+    assert_eq!(
+        fs::read(root.join("locks/index")).unwrap(),
+        b"0",
+        "there was nothing to remove"
+    );
+}

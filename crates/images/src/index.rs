@@ -44,11 +44,6 @@ impl IndexChange<'_> {
         self.say(CURRENT)
     }
 
-    /// Ends it without a change.
-    pub(crate) fn withdraw(self) -> Result<(), Error> {
-        self.say(CURRENT)
-    }
-
     fn say(&self, state: &[u8]) -> Result<(), Error> {
         let failed = |source| unlade_sys::Error::new("write", self.store.index_lock(), source);
         let file = self.lock.file();
@@ -104,9 +99,12 @@ impl Store {
         if seen || self.database.is_read_only() {
             return Ok(seen);
         }
-        self.finish_index()?;
         // Whoever changes the names has the lock until the index is written.
-        let _lock = self.lock_index()?;
+        let change = self.hold_index()?;
+        if change.is_unfinished() {
+            change.write()?;
+            return Ok(true);
+        }
         is_current()
     }
 

@@ -46,11 +46,12 @@ impl Store {
             let _alone = self.lock_removal()?;
             let _mounted = self.lease_mounted()?;
             let index = self.change_index()?;
-            let Some(removed) = self.database.remove_image(&key)? else {
-                index.withdraw()?;
+            let removed = self.database.remove_image(&key)?;
+            // Also where nothing was removed: a process before may have ended before it came to it.
+            index.write()?;
+            let Some(removed) = removed else {
                 return Err(self.no_image(reference));
             };
-            index.write()?;
             self.remove_files(removed, &mut retired)?
         };
         // The trees are out of the way already; deleting them may take a while and holds nobody up.

@@ -164,16 +164,19 @@ fn an_index_that_a_dead_process_has_not_come_to_is_written() {
 
     overwrite(&index, earlier);
     assert_eq!(verify(), 1, "nobody has said that there is something to do");
-    fs::write(&word, "1").unwrap();
-    assert_eq!(verify(), 0);
-    assert_eq!(fs::read(&index).unwrap(), current);
-    assert_eq!(fs::read(&word).unwrap(), b"0");
 
-    overwrite(&index, earlier);
-    fs::write(&word, "1").unwrap();
-    fixture.store.sweep().unwrap();
-    assert_eq!(fs::read(&index).unwrap(), current);
-    assert_eq!(fs::read(&word).unwrap(), b"0");
+    let finished_by = |what: &str, act: &dyn Fn()| {
+        overwrite(&index, earlier);
+        fs::write(&word, "1").unwrap();
+        act();
+        assert_eq!(fs::read(&index).unwrap(), current, "{what}");
+        assert_eq!(fs::read(&word).unwrap(), b"0", "{what}");
+    };
+    finished_by("a verification", &|| assert_eq!(verify(), 0));
+    finished_by("a sweep", &|| assert_eq!(fixture.store.sweep().unwrap(), 0));
+    finished_by("a removal of what is not there", &|| {
+        drop(fixture.store.remove(&reference("unknown"), None).unwrap_err());
+    });
 }
 
 #[test]
